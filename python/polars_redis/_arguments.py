@@ -1,0 +1,59 @@
+"""Python's ways to say things, turned into the few that the core takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from polars.datatypes import DataType, DataTypeClass
+
+SchemaLike: TypeAlias = (
+    "Mapping[str, DataType | DataTypeClass | type[Any]] "
+    "| Iterable[tuple[str, DataType | DataTypeClass | type[Any]]]"
+)
+"""Field names and dtypes; Python types stand for dtypes as in Polars."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def to_bound(value: str | int | datetime) -> str | int:
+    """Turn a datetime into the millisecond it falls in; naive means UTC."""
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=timezone.utc)
+    return (value - _EPOCH) // timedelta(milliseconds=1)
+
+
+def to_fields(
+    schema: SchemaLike | None,
+) -> list[tuple[str, DataType | DataTypeClass]] | None:
+    """Turn a schema into names and Polars dtypes, in order."""
+    if schema is None:
+        return None
+    pairs = list(schema.items()) if isinstance(schema, Mapping) else list(schema)
+    fields: list[tuple[str, DataType | DataTypeClass]] = []
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            msg = f"schema: expected pairs of a field name and a dtype, got {pair!r}"
+            raise TypeError(msg)
+        # One field at a time: Polars' own schema would drop a repeated name.
+        try:
+            parsed = pl.Schema([pair])
+        except (TypeError, ValueError) as error:
+            msg = f"schema: field {pair[0]!r}: {pair[1]!r} is not a dtype"
+            raise TypeError(msg) from error
+        fields.extend(parsed.items())
+    return fields
+
+
+def column_name(parameter: str, name: str, *, include: bool) -> str | None:
+    """Give the name of an id column, or None for one that is left out."""
+    if not isinstance(name, str):
+        msg = f"{parameter}: expected str, got {type(name).__name__}"
+        raise TypeError(msg)
+    return name if include else None

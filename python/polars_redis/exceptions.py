@@ -1,0 +1,74 @@
+"""Exceptions of polars-redis.
+
+No message of any of them holds a password.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationError",
+    "DecodeError",
+    "PolarsRedisError",
+    "ProtocolError",
+    "RedisConnectionError",
+    "RedisTimeoutError",
+    "ResponseError",
+]
+
+
+class PolarsRedisError(Exception):
+    """Base of all exceptions of this package but wrong arguments."""
+
+
+class RedisConnectionError(PolarsRedisError, ConnectionError):
+    """The server could not be reached, or the connection broke for good."""
+
+
+class RedisTimeoutError(PolarsRedisError, TimeoutError):
+    """The server did not answer in time."""
+
+
+class AuthenticationError(PolarsRedisError):
+    """The server refused the user or the password, or asks for one."""
+
+
+class ResponseError(PolarsRedisError):
+    """The server answered with an error; the message holds its own words."""
+
+
+class ProtocolError(PolarsRedisError):
+    """The server sent something that is not the reply to the command."""
+
+
+class DecodeError(PolarsRedisError, ValueError):
+    """A field of an entry does not fit its column.
+
+    Parameters
+    ----------
+    message
+        What was expected, and the text that came, shortened.
+    stream
+        Key of the stream.
+    entry_id
+        ID of the entry.
+    field
+        Name of the field.
+
+    Attributes
+    ----------
+    stream : str
+        Key of the stream.
+    entry_id : str
+        ID of the entry.
+    field : str
+        Name of the field.
+    """
+
+    def __init__(self, message: str, stream: str, entry_id: str, field: str) -> None:
+        super().__init__(message, stream, entry_id, field)
+        self.stream = stream
+        self.entry_id = entry_id
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -1,0 +1,272 @@
+//! Where a server is, and how to introduce oneself there: a parsed URL.
+//!
+//! Nothing printed from here holds a password.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::{ConnectionAddr, IntoConnectionInfo};
+
+use crate::error::{Error, Result};
+
+/// How long a server may be silent while a reply is due.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the server alone.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A server's address, and who we are there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) db: i64,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) client_name: Option<String>,
+    pub(crate) socket_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Without user and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redis://{}/{}", self.peer(), self.db)
+    }
+}
+
+impl Address {
+    /// Parses a `redis://` URL with redis-py's query parameters `db`,
+    /// `username`, `password`, `client_name`, `socket_timeout` and
+    /// `socket_connect_timeout` (both in seconds).
+    ///
+    /// ```
+    /// let address = polars_redis::Address::parse("redis://:secret@example.org/2")?;
+    /// assert_eq!(address.to_string(), "redis://example.org:6379/2");
+    /// # Ok::<(), polars_redis::Error>(())
+    /// ```
+    pub fn parse(url: &str) -> Result<Self> {
+        refuse_kinds_to_come(url)?;
+        let Some(mut url) = redis::parse_redis_url(url).filter(|url| url.scheme() == "redis")
+        else {
+            return Err(Error::Argument(
+                "url: expected redis://[[user]:password@]host[:port][/db]".into(),
+            ));
+        };
+        let mut from_query = FromQuery::default();
+        for (name, value) in url.query_pairs() {
+            from_query.set(&name, &value)?;
+        }
+        url.set_query(None);
+        // The messages are fixed texts: they quote nothing of the URL.
+        let info = url
+            .into_connection_info()
+            .map_err(|error| Error::Argument(format!("url: {error}")))?;
+        let ConnectionAddr::Tcp(host, port) = info.addr() else {
+            return Err(Error::Argument("url: expected a host".into()));
+        };
+        let redis = info.redis_settings();
+        // As in redis-py: of user and password the ones before the host win,
+        // of the databases the one in the query.
+        let password = redis.password().map(str::to_owned).or(from_query.password);
+        Ok(Self {
+            host: host.clone(),
+            port: *port,
+            db: from_query.db.unwrap_or(redis.db()),
+            username: redis.username().map(str::to_owned).or(from_query.username),
+            password: password.map(Secret),
+            client_name: from_query.client_name,
+            socket_timeout: from_query.socket_timeout.unwrap_or(SOCKET_TIMEOUT),
+            connect_timeout: from_query.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        })
+    }
+
+    /// `host:port`, as errors name the server.
+    pub(crate) fn peer(&self) -> String {
+        if self.host.contains(':') {
+            return format!("[{}]:{}", self.host, self.port);
+        }
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// A server's text without the password, should the server have echoed it
+    /// (as it does in "unknown command, with args beginning with: …").
+    pub(crate) fn redact(&self, text: &str) -> String {
+        match &self.password {
+            Some(password) if !password.reveal().is_empty() => {
+                text.replace(password.reveal(), "***")
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
+
+fn refuse_kinds_to_come(url: &str) -> Result<()> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        "rediss" | "unix" | "redis+unix" | "redis-sentinel" | "rediss-sentinel" => {
+            Err(Error::Unsupported(format!(
+                "url: {scheme}:// is not supported yet, only redis://"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct FromQuery {
+    db: Option<i64>,
+    username: Option<String>,
+    password: Option<String>,
+    client_name: Option<String>,
+    socket_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+}
+
+impl FromQuery {
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "db" => self.db = Some(parse_db(value)?),
+            "username" => self.username = Some(value.into()),
+            "password" => self.password = Some(value.into()),
+            "client_name" => self.client_name = Some(parse_client_name(value)?),
+            "socket_timeout" => self.socket_timeout = Some(parse_seconds(name, value)?),
+            "socket_connect_timeout" => self.connect_timeout = Some(parse_seconds(name, value)?),
+            "ssl_ca_certs" | "ssl_certfile" | "ssl_keyfile" | "ssl_cert_reqs" => {
+                return Err(Error::Argument(format!(
+                    "url: the parameter {name} is for rediss:// only"
+                )));
+            }
+            _ => {
+                return Err(Error::Argument(format!(
+                    "url: unknown parameter {name:?} (known: db, username, password, \
+                     client_name, socket_timeout, socket_connect_timeout)"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse_db(value: &str) -> Result<i64> {
+    match value.parse() {
+        Ok(db) if db >= 0 => Ok(db),
+        _ => Err(Error::Argument(
+            "url: the parameter db is not a database number".into(),
+        )),
+    }
+}
+
+fn parse_client_name(value: &str) -> Result<String> {
+    // The server's own rule.
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Error::Argument(
+            "url: the parameter client_name takes printable ASCII without blanks".into(),
+        ));
+    }
+    Ok(value.into())
+}
+
+fn parse_seconds(name: &str, value: &str) -> Result<Duration> {
+    let seconds = value.parse().ok().filter(|&s: &f64| s > 0.0);
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| {
+            Error::Argument(format!(
+                "url: the parameter {name} takes a number of seconds greater than 0"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Address {
+        Address::parse(url).unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_url_is_heard() {
+        let address = parse(
+            "redis://u%40x:p%3Aw@h:7000/3?client_name=me&socket_timeout=2.5&socket_connect_timeout=1",
+        );
+        assert_eq!(
+            (address.host.as_str(), address.port, address.db),
+            ("h", 7000, 3)
+        );
+        assert_eq!(address.username.as_deref(), Some("u@x"));
+        assert_eq!(address.password, Some(Secret("p:w".into())));
+        assert_eq!(address.client_name.as_deref(), Some("me"));
+        assert_eq!(address.socket_timeout, Duration::from_millis(2500));
+        assert_eq!(address.connect_timeout, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_a_url_leaves_out_has_a_default() {
+        let address = parse("redis://localhost");
+        assert_eq!((address.port, address.db), (6379, 0));
+        assert_eq!((address.username, address.password), (None, None));
+    }
+
+    #[test]
+    fn the_query_counts_as_in_redis_py() {
+        let address = parse("redis://h/1?db=2&username=u&password=p");
+        assert_eq!(address.db, 2);
+        assert_eq!(address.username.as_deref(), Some("u"));
+        assert_eq!(address.password, Some(Secret("p".into())));
+        let address = parse("redis://a:b@h?username=u&password=p");
+        assert_eq!(address.username.as_deref(), Some("a"));
+        assert_eq!(address.password, Some(Secret("b".into())));
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_without_a_secret() {
+        for url in [
+            "",
+            "localhost",
+            "http://:hunter2@h",
+            "redis://:hunter2@",
+            "redis://:hunter2@h:x",
+            "redis://:hunter2@h/x",
+            "redis://:hunter2@h?passwort=hunter2",
+            "redis://:hunter2@h?db=hunter2",
+            "redis://:hunter2@h?db=-1",
+            "redis://:hunter2@h?socket_timeout=0",
+            "redis://:hunter2@h?socket_timeout=hunter2",
+            "redis://:hunter2@h?socket_timeout=inf",
+            "redis://:hunter2@h?client_name=hunter2%20x",
+            "redis://:hunter2@h?ssl_cert_reqs=hunter2",
+        ] {
+            let error = Address::parse(url).unwrap_err();
+            assert!(matches!(error, Error::Argument(_)), "{url}: {error:?}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        let error = Address::parse("rediss://:hunter2@h").unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)));
+    }
+
+    #[test]
+    fn an_address_prints_without_its_secrets() {
+        let address = parse("redis://user:hunter2@h?client_name=me");
+        assert!(!format!("{address} {address:?}").contains("hunter2"));
+        assert_eq!(address.redact("bad args: 'hunter2'"), "bad args: '***'");
+        assert_eq!(parse("redis://[::1]:7000").peer(), "[::1]:7000");
+    }
+}

@@ -1,0 +1,265 @@
+//! Bytes to and from one server.
+//!
+//! A [`Connection`] is one TCP connection with its introduction done (user,
+//! database, name), a deadline on every wait, and keepalive on, so that a dead
+//! peer is noticed. It does not know what the bytes mean, except for the short
+//! control commands of [`Connection::query`], which redis-rs decodes.
+//!
+//! Every method may be cancelled (its future dropped) at any point and called
+//! again: what was sent or received so far is kept in the connection.
+
+mod backoff;
+mod handshake;
+mod kept;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use redis::{Cmd, Value};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_util::codec::Decoder;
+
+pub use backoff::Backoff;
+
+use crate::address::Address;
+use crate::error::{Error, Result};
+
+/// Size of the read buffer. Large, to take what a loopback or a fast network
+/// delivers in few calls; small enough to stay in the second-level cache.
+const INBOX_LEN: usize = 256 * 1024;
+
+/// Silence after which the kernel asks whether the peer is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One connection to one server.
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    address: Arc<Address>,
+    inbox: Inbox,
+    /// Bytes to send, and how many of them have been sent.
+    outbox: Vec<u8>,
+    sent: usize,
+}
+
+/// Bytes received and not consumed.
+struct Inbox {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Inbox({}..{})", self.start, self.end)
+    }
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self {
+            buffer: vec![0; INBOX_LEN].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+impl Connection {
+    /// A connection to `address`: one kept from earlier, or a new one.
+    pub async fn open(address: &Arc<Address>) -> Result<Self> {
+        if let Some(kept) = kept::take(address) {
+            return Ok(kept);
+        }
+        Self::connect(address).await
+    }
+
+    /// A new connection to `address`.
+    ///
+    /// # Errors
+    /// [`Error::Connection`] or [`Error::Timeout`] if the server cannot be
+    /// reached in time, [`Error::Authentication`] if it refuses the user,
+    /// [`Error::Response`] if it refuses the database.
+    pub async fn connect(address: &Arc<Address>) -> Result<Self> {
+        let deadline = address.connect_timeout;
+        let connecting = async {
+            let mut connection = Self {
+                socket: connect_socket(address).await?,
+                address: address.clone(),
+                inbox: Inbox::new(),
+                outbox: Vec::new(),
+                sent: 0,
+            };
+            handshake::introduce(&mut connection).await?;
+            Ok(connection)
+        };
+        match timeout(deadline, connecting).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout {
+                peer: address.peer(),
+                reason: format!("no connection within {deadline:?}"),
+            }),
+        }
+    }
+
+    /// Keeps the connection for the next one who wants this address. It must be
+    /// between two replies.
+    pub fn keep(self) {
+        if self.inbox.is_empty() && self.sent == self.outbox.len() {
+            kept::give(self);
+        }
+    }
+
+    /// The address that was connected to.
+    pub fn address(&self) -> &Arc<Address> {
+        &self.address
+    }
+
+    /// Adds a command to what [`flush`](Self::flush) will send.
+    pub fn queue(&mut self, cmd: &Cmd) {
+        cmd.write_packed_command(&mut self.outbox);
+    }
+
+    /// Sends what is queued.
+    pub async fn flush(&mut self) -> Result<()> {
+        while self.sent < self.outbox.len() {
+            let writing = self.socket.write(&self.outbox[self.sent..]);
+            match timeout(self.address.socket_timeout, writing).await {
+                Ok(Ok(written)) => self.sent += written,
+                Ok(Err(error)) => return Err(self.broken(&error)),
+                Err(_) => return Err(self.silent()),
+            }
+        }
+        self.outbox.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Bytes that have come and were not consumed; waits for some if there are
+    /// none.
+    pub async fn received(&mut self) -> Result<&[u8]> {
+        if self.inbox.is_empty() {
+            let reading = self.socket.read(&mut self.inbox.buffer);
+            let received = match timeout(self.address.socket_timeout, reading).await {
+                Ok(Ok(0)) => return Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(received)) => received,
+                Ok(Err(error)) => return Err(self.broken(&error)),
+                Err(_) => return Err(self.silent()),
+            };
+            self.inbox.start = 0;
+            self.inbox.end = received;
+        }
+        Ok(&self.inbox.buffer[self.inbox.start..self.inbox.end])
+    }
+
+    /// Marks the first `len` of the received bytes as consumed.
+    pub fn consume(&mut self, len: usize) {
+        self.inbox.start = (self.inbox.start + len).min(self.inbox.end);
+    }
+
+    /// Runs one control command and waits for its reply, which may be an error
+    /// of the server's ([`Value::ServerError`]).
+    ///
+    /// Unlike the other methods it must not be cancelled: the connection is of
+    /// no use then.
+    pub async fn query(&mut self, cmd: &Cmd) -> Result<Value> {
+        self.queue(cmd);
+        self.flush().await?;
+        self.reply().await
+    }
+
+    /// The next reply, decoded by redis-rs.
+    async fn reply(&mut self) -> Result<Value> {
+        let mut codec = redis::ValueCodec::default();
+        let mut bytes = BytesMut::new();
+        loop {
+            let received = self.received().await?;
+            let before = bytes.len();
+            bytes.extend_from_slice(received);
+            let taken = bytes.len() - before;
+            let value = codec.decode(&mut bytes).map_err(|error| Error::Protocol {
+                context: self.address.peer(),
+                reason: self.address.redact(&error.to_string()),
+            })?;
+            // What the codec left belongs to the next reply.
+            let left = if value.is_some() { bytes.len() } else { 0 };
+            self.consume(taken - left.min(taken));
+            if let Some(value) = value {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Error {
+        let reason = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+            _ => format!("the connection broke: {error}"),
+        };
+        Error::Connection {
+            peer: self.address.peer(),
+            reason,
+        }
+    }
+
+    fn silent(&self) -> Error {
+        Error::Timeout {
+            peer: self.address.peer(),
+            reason: format!(
+                "the server was silent for {:?}",
+                self.address.socket_timeout
+            ),
+        }
+    }
+}
+
+/// Connects to the first of the host's addresses that answers.
+async fn connect_socket(address: &Address) -> Result<TcpStream> {
+    let failed = |error: &io::Error| Error::Connection {
+        peer: address.peer(),
+        reason: format!("cannot connect: {error}"),
+    };
+    let mut last = io::Error::other("the host name has no address");
+    let candidates = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| failed(&error))?;
+    for candidate in candidates {
+        match TcpStream::connect(candidate).await {
+            Ok(socket) => {
+                prepare(&socket).map_err(|error| failed(&error))?;
+                return Ok(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(&last))
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// The server's own words of an error reply.
+pub(crate) fn error_text(value: &Value) -> Option<String> {
+    let Value::ServerError(error) = value else {
+        return None;
+    };
+    Some(match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    })
+}

@@ -1,0 +1,294 @@
+//! Columns of a run of consecutive entries.
+
+use std::sync::Arc;
+
+use polars_arrow::array::{ArrayRef, PrimitiveArray};
+use polars_arrow::bitmap::MutableBitmap;
+use polars_arrow::datatypes::ArrowDataType;
+
+use super::column::Column;
+use super::names::Names;
+use super::plan::{FieldType, Fields, Plan};
+use super::views::Views;
+use crate::entry_id::EntryId;
+
+/// Rows under construction: what a [`Decoder`](super::Decoder) writes to.
+///
+/// A row is begun by its entry ID, given its values, and then committed; until
+/// then it can be abandoned, and it is not counted.
+#[derive(Debug)]
+pub struct ChunkBuilder {
+    rows: usize,
+    id: Option<Views>,
+    timestamp: Option<Numbers>,
+    sequence: Option<Numbers>,
+    columns: Vec<Column>,
+    appeared: Appeared,
+}
+
+/// Columns that have a value in a chunk, in the order in which they first had
+/// one, each with the row that had it.
+type Appeared = Vec<(usize, usize)>;
+
+/// Part of an entry ID that a column of Int64 cannot hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdPart {
+    Timestamp,
+    Sequence,
+}
+
+impl ChunkBuilder {
+    /// A builder without rows.
+    pub fn new(plan: &Plan) -> Self {
+        let columns = match plan.fields() {
+            Fields::Schema(fields) => fields.iter().map(|f| Column::new(f.dtype)).collect(),
+            Fields::Discover => Vec::new(),
+        };
+        let ids = plan.ids();
+        Self {
+            rows: 0,
+            id: ids.id.as_ref().map(|_| Views::default()),
+            timestamp: ids.timestamp.as_ref().map(|_| Numbers::default()),
+            sequence: ids.sequence.as_ref().map(|_| Numbers::default()),
+            columns,
+            appeared: Vec::new(),
+        }
+    }
+
+    /// Rows committed so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Begins a row. `text` is the ID as the server wrote it. A part of the ID
+    /// that no Int64 holds is null, and reported.
+    #[inline]
+    pub(super) fn begin_row(&mut self, id: EntryId, text: &[u8]) -> Result<(), IdPart> {
+        if let Some(views) = &mut self.id {
+            views.push(text);
+        }
+        let mut result = Ok(());
+        if let Some(numbers) = &mut self.timestamp
+            && !numbers.push(id.ms)
+        {
+            result = Err(IdPart::Timestamp);
+        }
+        if let Some(numbers) = &mut self.sequence
+            && !numbers.push(id.seq)
+        {
+            result = Err(IdPart::Sequence);
+        }
+        result
+    }
+
+    /// Sets a value of the row begun; whether the text fitted.
+    #[inline]
+    pub(super) fn set(&mut self, column: usize, text: &[u8]) -> bool {
+        if column >= self.columns.len() {
+            self.columns
+                .resize_with(column + 1, || Column::new(FieldType::String));
+        }
+        let values = &mut self.columns[column];
+        if values.is_untouched() {
+            self.appeared.push((column, self.rows));
+        }
+        values.set(self.rows, text)
+    }
+
+    /// Keeps the row begun.
+    #[inline]
+    pub(super) fn commit_row(&mut self) {
+        self.rows += 1;
+    }
+
+    /// Takes back what was written of the row begun.
+    pub(super) fn abandon_row(&mut self) {
+        let rows = self.rows;
+        if let Some(views) = &mut self.id {
+            views.truncate(rows);
+        }
+        for values in [&mut self.timestamp, &mut self.sequence]
+            .into_iter()
+            .flatten()
+        {
+            values.truncate(rows);
+        }
+        for column in &mut self.columns {
+            column.truncate(rows);
+        }
+        let columns = &mut self.columns;
+        self.appeared.retain(|&(column, row)| {
+            if row >= rows {
+                columns[column].truncate(0);
+            }
+            row < rows
+        });
+    }
+
+    /// The finished columns.
+    pub fn finish(self) -> Chunk {
+        let rows = self.rows;
+        let mut ids: Vec<ArrayRef> = Vec::new();
+        if let Some(views) = self.id {
+            // SAFETY: an ID was parsed as digits and a dash, so it is ASCII.
+            ids.push(unsafe { views.finish::<str>(None) }.boxed());
+        }
+        for values in [self.timestamp, self.sequence].into_iter().flatten() {
+            ids.push(values.finish());
+        }
+        Chunk {
+            rows,
+            ids,
+            fields: self.columns.into_iter().map(|c| c.finish(rows)).collect(),
+            appeared: self.appeared,
+        }
+    }
+}
+
+/// Parts of IDs as Int64, one a row.
+#[derive(Debug, Default)]
+struct Numbers {
+    values: Vec<i64>,
+    /// Rows whose number is too large: hardly ever any.
+    null: Vec<usize>,
+}
+
+impl Numbers {
+    /// Adds a number; whether it fitted.
+    #[inline]
+    fn push(&mut self, number: u64) -> bool {
+        let value = i64::try_from(number);
+        if value.is_err() {
+            self.null.push(self.values.len());
+        }
+        self.values.push(value.unwrap_or_default());
+        value.is_ok()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.values.truncate(len);
+        self.null.retain(|&row| row < len);
+    }
+
+    fn finish(self) -> ArrayRef {
+        let validity = (!self.null.is_empty()).then(|| {
+            let mut bits = MutableBitmap::from_len_set(self.values.len());
+            for row in self.null {
+                bits.set(row, false);
+            }
+            bits.into()
+        });
+        PrimitiveArray::new(ArrowDataType::Int64, self.values.into(), validity).boxed()
+    }
+}
+
+/// The columns of a run of consecutive entries.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    rows: usize,
+    ids: Vec<ArrayRef>,
+    fields: Vec<ArrayRef>,
+    appeared: Appeared,
+}
+
+impl Chunk {
+    /// How many entries it holds.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Keeps the first `rows` rows only.
+    pub fn truncate(&mut self, rows: usize) {
+        if rows < self.rows {
+            self.rows = rows;
+            self.appeared.retain(|&(_, row)| row < rows);
+            for array in self.ids.iter_mut().chain(&mut self.fields) {
+                array.slice(0, rows);
+            }
+        }
+    }
+
+    /// A discovered column, all null if no entry here has the field.
+    fn string_or_null(&self, at: usize) -> ArrayRef {
+        match self.fields.get(at) {
+            Some(array) => array.clone(),
+            None => Column::new(FieldType::String).finish(self.rows),
+        }
+    }
+}
+
+/// A frame's columns: a name, a dtype, and an array a chunk.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Rows of all chunks together.
+    pub rows: usize,
+    /// Columns in the order of the contract: ids, then fields.
+    pub columns: Vec<TableColumn>,
+}
+
+/// One column of a [`Table`].
+#[derive(Debug, Clone)]
+pub struct TableColumn {
+    pub name: String,
+    pub dtype: FieldType,
+    /// At least one array, so that an empty column has its dtype.
+    pub chunks: Vec<ArrayRef>,
+}
+
+impl Table {
+    /// Puts chunks, given in the order of their entries, one below the other.
+    pub fn new(plan: &Arc<Plan>, names: &Names, mut chunks: Vec<Chunk>) -> Self {
+        if chunks.is_empty() {
+            chunks.push(ChunkBuilder::new(plan).finish());
+        }
+        let rows = chunks.iter().map(Chunk::rows).sum();
+        let ids = plan.ids();
+        let id_columns = [
+            (&ids.id, FieldType::String),
+            (&ids.timestamp, FieldType::Int64),
+            (&ids.sequence, FieldType::Int64),
+        ];
+        let mut columns = Vec::new();
+        for (name, dtype) in id_columns {
+            let Some(name) = name else { continue };
+            let at = columns.len();
+            columns.push(TableColumn {
+                name: name.clone(),
+                dtype,
+                chunks: chunks.iter_mut().map(|c| c.ids[at].clone()).collect(),
+            });
+        }
+        match plan.fields() {
+            Fields::Schema(fields) => {
+                columns.extend(fields.iter().enumerate().map(|(at, field)| TableColumn {
+                    name: field.name.clone(),
+                    dtype: field.dtype,
+                    chunks: chunks.iter().map(|c| c.fields[at].clone()).collect(),
+                }));
+            }
+            Fields::Discover => {
+                columns.extend(
+                    order_of_appearance(&chunks)
+                        .into_iter()
+                        .map(|at| TableColumn {
+                            name: names.name(at).to_owned(),
+                            dtype: FieldType::String,
+                            chunks: chunks.iter().map(|c| c.string_or_null(at)).collect(),
+                        }),
+                );
+            }
+        }
+        Self { rows, columns }
+    }
+}
+
+fn order_of_appearance(chunks: &[Chunk]) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for &(column, _) in chunks.iter().flat_map(|chunk| &chunk.appeared) {
+        if seen.insert(column) {
+            order.push(column);
+        }
+    }
+    order
+}

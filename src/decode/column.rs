@@ -1,0 +1,264 @@
+//! One column under construction.
+
+use polars_arrow::array::{ArrayRef, BooleanArray, PrimitiveArray};
+use polars_arrow::bitmap::MutableBitmap;
+use polars_arrow::datatypes::ArrowDataType;
+use polars_arrow::types::NativeType;
+
+use super::plan::FieldType;
+use super::text::{self, Float, Integer};
+use super::views::Views;
+
+/// Values of one field, one a row.
+///
+/// A row that lacks the field costs nothing when it goes by: nulls are filled
+/// in when the next value comes, or at the end.
+#[derive(Debug)]
+pub struct Column {
+    /// Rows filled so far.
+    len: usize,
+    values: Values,
+    /// Made when the first null comes.
+    validity: Option<MutableBitmap>,
+}
+
+#[derive(Debug)]
+enum Values {
+    String(Views),
+    Binary(Views),
+    Boolean(MutableBitmap),
+    Int8(Vec<i8>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Int128(Vec<i128>),
+    UInt8(Vec<u8>),
+    UInt16(Vec<u16>),
+    UInt32(Vec<u32>),
+    UInt64(Vec<u64>),
+    UInt128(Vec<u128>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+}
+
+/// Runs `$body` with `$values` bound to whichever vector the column has.
+macro_rules! for_each_kind {
+    ($on:expr, views $views:pat => $view_body:expr, bits $bits:pat => $bit_body:expr, numbers $values:pat => $body:expr) => {
+        match $on {
+            Values::String($views) | Values::Binary($views) => $view_body,
+            Values::Boolean($bits) => $bit_body,
+            Values::Int8($values) => $body,
+            Values::Int16($values) => $body,
+            Values::Int32($values) => $body,
+            Values::Int64($values) => $body,
+            Values::Int128($values) => $body,
+            Values::UInt8($values) => $body,
+            Values::UInt16($values) => $body,
+            Values::UInt32($values) => $body,
+            Values::UInt64($values) => $body,
+            Values::UInt128($values) => $body,
+            Values::Float32($values) => $body,
+            Values::Float64($values) => $body,
+        }
+    };
+}
+
+impl Values {
+    fn new(dtype: FieldType) -> Self {
+        match dtype {
+            FieldType::String => Self::String(Views::default()),
+            FieldType::Binary => Self::Binary(Views::default()),
+            FieldType::Boolean => Self::Boolean(MutableBitmap::new()),
+            FieldType::Int8 => Self::Int8(Vec::new()),
+            FieldType::Int16 => Self::Int16(Vec::new()),
+            FieldType::Int32 => Self::Int32(Vec::new()),
+            FieldType::Int64 => Self::Int64(Vec::new()),
+            FieldType::Int128 => Self::Int128(Vec::new()),
+            FieldType::UInt8 => Self::UInt8(Vec::new()),
+            FieldType::UInt16 => Self::UInt16(Vec::new()),
+            FieldType::UInt32 => Self::UInt32(Vec::new()),
+            FieldType::UInt64 => Self::UInt64(Vec::new()),
+            FieldType::UInt128 => Self::UInt128(Vec::new()),
+            FieldType::Float32 => Self::Float32(Vec::new()),
+            FieldType::Float64 => Self::Float64(Vec::new()),
+        }
+    }
+
+    /// Adds the value of a text, or nothing if the text does not fit.
+    #[inline]
+    fn push(&mut self, text: &[u8]) -> bool {
+        match self {
+            Self::String(views) => {
+                let fits = text::is_utf8(text);
+                if fits {
+                    views.push(text);
+                }
+                fits
+            }
+            Self::Binary(views) => {
+                views.push(text);
+                true
+            }
+            Self::Boolean(bits) => {
+                let value = text::parse_bool(text);
+                if let Some(value) = value {
+                    bits.push(value);
+                }
+                value.is_some()
+            }
+            Self::Int8(values) => push_some(values, Integer::parse(text)),
+            Self::Int16(values) => push_some(values, Integer::parse(text)),
+            Self::Int32(values) => push_some(values, Integer::parse(text)),
+            Self::Int64(values) => push_some(values, Integer::parse(text)),
+            Self::Int128(values) => push_some(values, Integer::parse(text)),
+            Self::UInt8(values) => push_some(values, Integer::parse(text)),
+            Self::UInt16(values) => push_some(values, Integer::parse(text)),
+            Self::UInt32(values) => push_some(values, Integer::parse(text)),
+            Self::UInt64(values) => push_some(values, Integer::parse(text)),
+            Self::UInt128(values) => push_some(values, Integer::parse(text)),
+            Self::Float32(values) => push_some(values, Float::parse(text)),
+            Self::Float64(values) => push_some(values, Float::parse(text)),
+        }
+    }
+
+    fn extend_default(&mut self, additional: usize) {
+        for_each_kind!(self,
+            views views => views.extend_empty(additional),
+            bits bits => bits.extend_constant(additional, false),
+            numbers values => values.resize(values.len() + additional, Default::default())
+        )
+    }
+
+    fn truncate(&mut self, len: usize) {
+        for_each_kind!(self,
+            views views => views.truncate(len),
+            bits bits => truncate_bits(bits, len),
+            numbers values => values.truncate(len)
+        )
+    }
+
+    fn finish(self, validity: Option<MutableBitmap>) -> ArrayRef {
+        let validity = validity.map(Into::into);
+        match self {
+            // SAFETY: `push` takes UTF-8 only.
+            Self::String(views) => unsafe { views.finish::<str>(validity) }.boxed(),
+            // SAFETY: any bytes are valid in a binary array.
+            Self::Binary(views) => unsafe { views.finish::<[u8]>(validity) }.boxed(),
+            Self::Boolean(bits) => {
+                BooleanArray::new(ArrowDataType::Boolean, bits.into(), validity).boxed()
+            }
+            Self::Int8(values) => primitive(values, validity),
+            Self::Int16(values) => primitive(values, validity),
+            Self::Int32(values) => primitive(values, validity),
+            Self::Int64(values) => primitive(values, validity),
+            Self::Int128(values) => primitive(values, validity),
+            Self::UInt8(values) => primitive(values, validity),
+            Self::UInt16(values) => primitive(values, validity),
+            Self::UInt32(values) => primitive(values, validity),
+            Self::UInt64(values) => primitive(values, validity),
+            Self::UInt128(values) => primitive(values, validity),
+            Self::Float32(values) => primitive(values, validity),
+            Self::Float64(values) => primitive(values, validity),
+        }
+    }
+}
+
+#[inline(always)]
+fn push_some<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
+    match value {
+        Some(value) => {
+            values.push(value);
+            true
+        }
+        None => false,
+    }
+}
+
+fn primitive<T: NativeType>(
+    values: Vec<T>,
+    validity: Option<polars_arrow::bitmap::Bitmap>,
+) -> ArrayRef {
+    PrimitiveArray::new(T::PRIMITIVE.into(), values.into(), validity).boxed()
+}
+
+fn truncate_bits(bits: &mut MutableBitmap, len: usize) {
+    while bits.len() > len {
+        bits.pop();
+    }
+}
+
+impl Column {
+    /// An empty column of a dtype.
+    pub fn new(dtype: FieldType) -> Self {
+        Self {
+            len: 0,
+            values: Values::new(dtype),
+            validity: None,
+        }
+    }
+
+    /// Whether a value was ever given.
+    pub fn is_untouched(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets the value of a row, and whether the text fitted; if not, the row is
+    /// null. Rows that were left out before it are null; a value that the row
+    /// had is replaced.
+    #[inline]
+    pub fn set(&mut self, row: usize, text: &[u8]) -> bool {
+        if self.len != row {
+            self.align(row);
+        }
+        let fits = self.values.push(text);
+        if !fits {
+            self.extend_null(1);
+            return false;
+        }
+        if let Some(validity) = &mut self.validity {
+            validity.push(true);
+        }
+        self.len += 1;
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn align(&mut self, row: usize) {
+        if self.len < row {
+            self.extend_null(row - self.len);
+        } else {
+            self.truncate(row);
+        }
+    }
+
+    #[cold]
+    fn extend_null(&mut self, additional: usize) {
+        let validity = self.validity.get_or_insert_with(|| {
+            let mut bits = MutableBitmap::new();
+            bits.extend_constant(self.len, true);
+            bits
+        });
+        validity.extend_constant(additional, false);
+        self.values.extend_default(additional);
+        self.len += additional;
+    }
+
+    /// Drops the values from row `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        if self.len <= len {
+            return;
+        }
+        self.values.truncate(len);
+        if let Some(validity) = &mut self.validity {
+            truncate_bits(validity, len);
+        }
+        self.len = len;
+    }
+
+    /// The finished array of `rows` rows.
+    pub fn finish(mut self, rows: usize) -> ArrayRef {
+        self.align(rows);
+        self.values.finish(self.validity)
+    }
+}

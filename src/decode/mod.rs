@@ -1,0 +1,466 @@
+//! Entries to columns.
+//!
+//! A [`Decoder`] takes the bytes of an `XRANGE` reply, in pieces of any size,
+//! and writes each entry straight into the Arrow columns of a [`ChunkBuilder`].
+//! It does no I/O, keeps its state between pushes, and looks at no payload
+//! twice.
+
+mod chunk;
+mod column;
+mod names;
+mod plan;
+mod text;
+mod views;
+
+use std::sync::Arc;
+
+pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
+pub use names::Names;
+pub use plan::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
+
+use crate::entry_id::{EntryId, IdRange};
+use crate::error::{Misfit, shorten};
+use crate::resp::{Cursor, Malformed, Payload, Token, Tokenizer};
+use chunk::IdPart;
+use names::{Prediction, Target};
+
+/// How far a push came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All input was taken; the reply goes on.
+    NeedMore,
+    /// The reply has ended; what follows it was not touched.
+    Done {
+        /// Entries in the reply.
+        entries: usize,
+    },
+}
+
+/// Why a reply was not decoded to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The bytes are not an `XRANGE` reply.
+    Protocol(String),
+    /// The server answered with an error, in these words.
+    Server(String),
+    /// A field of an entry did not fit. The rows before it are in the chunk.
+    Value {
+        id: EntryId,
+        field: String,
+        reason: Misfit,
+    },
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::Protocol(malformed.to_string())
+    }
+}
+
+/// Decodes `XRANGE` replies, one after another.
+///
+/// ```
+/// use std::sync::Arc;
+/// use polars_redis::decode::{
+///     ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan, Progress,
+/// };
+/// use polars_redis::{EntryId, IdRange};
+///
+/// let schema = vec![Field { name: "n".into(), dtype: FieldType::Int64 }];
+/// let plan = Arc::new(Plan::new(IdColumns::default(), Fields::Schema(schema), OnMisfit::Raise)?);
+/// let mut decoder = Decoder::new(plan.clone());
+/// let mut chunk = ChunkBuilder::new(&plan);
+///
+/// let whole = IdRange::new(EntryId::MIN, EntryId::MAX).expect("not empty");
+/// decoder.begin_reply(whole);
+/// let mut input: &[u8] = b"*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$2\r\n4";
+/// assert_eq!(decoder.decode(&mut input, &mut chunk), Ok(Progress::NeedMore));
+/// let mut input: &[u8] = b"2\r\n";
+/// assert_eq!(decoder.decode(&mut input, &mut chunk), Ok(Progress::Done { entries: 1 }));
+/// assert_eq!(chunk.rows(), 1);
+/// # Ok::<(), polars_redis::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    tokens: Tokenizer,
+    entries: Entries,
+}
+
+impl Decoder {
+    /// A decoder between two replies.
+    pub fn new(plan: Arc<Plan>) -> Self {
+        Self {
+            tokens: Tokenizer::new(),
+            entries: Entries::new(plan),
+        }
+    }
+
+    /// Gets ready for a reply whose entries must lie in `range`, in order.
+    pub fn begin_reply(&mut self, range: IdRange) {
+        self.tokens = Tokenizer::new();
+        self.entries.at = At::Reply;
+        self.entries.allowed = Some(range);
+        self.entries.last = None;
+        self.entries.in_reply = 0;
+    }
+
+    /// Takes bytes off the front of `input` and adds the entries that they
+    /// finish to `chunk`, up to the end of the reply.
+    ///
+    /// After an error the decoder is only good for
+    /// [`abandon`](Self::abandon) and [`begin_reply`](Self::begin_reply).
+    pub fn decode(
+        &mut self,
+        input: &mut &[u8],
+        chunk: &mut ChunkBuilder,
+    ) -> Result<Progress, Fault> {
+        loop {
+            if self.entries.at == At::Entry && self.tokens.is_between_tokens() {
+                let mut cursor = Cursor::new(input);
+                let result = self.entries.take_whole_tokens(&mut cursor, chunk);
+                *input = cursor.rest();
+                result?;
+                if self.entries.is_done() {
+                    let entries = self.entries.in_reply;
+                    return Ok(Progress::Done { entries });
+                }
+            }
+            let payload = self.entries.wanted_payload();
+            match self.tokens.next(input, payload)? {
+                Some(token) => self.entries.accept(token, chunk)?,
+                None => return Ok(Progress::NeedMore),
+            }
+        }
+    }
+
+    /// Takes back what was written of an entry that will not be finished.
+    pub fn abandon(&mut self, chunk: &mut ChunkBuilder) {
+        chunk.abandon_row();
+    }
+
+    /// The ID of the last entry of the reply that was decoded whole.
+    pub fn last_id(&self) -> Option<EntryId> {
+        self.entries.last
+    }
+
+    /// The field names seen so far.
+    pub fn names(&self) -> &Names {
+        &self.entries.names
+    }
+}
+
+/// Which token of the reply comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Reply,
+    Entry,
+    Id,
+    Fields,
+    Name,
+    Value,
+}
+
+/// Where in a reply we are, and what to do with its tokens.
+#[derive(Debug)]
+struct Entries {
+    plan: Arc<Plan>,
+    names: Names,
+    /// By position in the entry.
+    predictions: Vec<Option<Prediction>>,
+    at: At,
+    /// Entries of the reply that have not begun.
+    entries_left: usize,
+    in_reply: usize,
+    /// Fields of the entry that have not begun, and how many it has.
+    fields_left: usize,
+    fields: usize,
+    /// Where the value of the current field goes.
+    target: Target,
+    id: EntryId,
+    /// The last entry decoded whole.
+    last: Option<EntryId>,
+    /// IDs that may still come.
+    allowed: Option<IdRange>,
+    /// Values of the current entry that do not fit, by column. Where the entry
+    /// names a field again, the later value counts and this one is forgotten.
+    misfits: Vec<(usize, Misfit)>,
+}
+
+/// Fields of an entry whose names are predicted. More are looked up.
+const MAX_PREDICTIONS: usize = 256;
+
+impl Entries {
+    fn new(plan: Arc<Plan>) -> Self {
+        Self {
+            names: Names::new(&plan),
+            plan,
+            predictions: Vec::new(),
+            at: At::Reply,
+            entries_left: 0,
+            in_reply: 0,
+            fields_left: 0,
+            fields: 0,
+            target: Target::Skip,
+            id: EntryId::MIN,
+            last: None,
+            allowed: None,
+            misfits: Vec::new(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.at == At::Entry && self.entries_left == 0
+    }
+
+    fn wanted_payload(&self) -> Payload {
+        match (self.at, self.target) {
+            (At::Value, Target::Skip) => Payload::Skip,
+            _ => Payload::Keep,
+        }
+    }
+
+    /// The fast way: entry after entry, as long as their tokens are whole in
+    /// the input and of the usual kinds. Where one is not, `at` says which
+    /// token is due, and [`accept`](Self::accept) goes on from there.
+    fn take_whole_tokens(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        chunk: &mut ChunkBuilder,
+    ) -> Result<(), Fault> {
+        while self.entries_left > 0 {
+            if !cursor.take(b"*2\r\n") {
+                return Ok(());
+            }
+            self.entries_left -= 1;
+            let Some(id) = cursor.bulk() else {
+                self.at = At::Id;
+                return Ok(());
+            };
+            self.begin_entry(id, chunk)?;
+            let Some(elements) = cursor.array() else {
+                self.at = At::Fields;
+                return Ok(());
+            };
+            self.begin_fields(elements)?;
+            while self.fields_left > 0 {
+                let position = self.fields - self.fields_left;
+                match self.predicted(position, cursor) {
+                    Some(target) => self.target = target,
+                    None => {
+                        let Some(name) = cursor.bulk() else {
+                            self.at = At::Name;
+                            return Ok(());
+                        };
+                        self.begin_field(name)?;
+                    }
+                }
+                let Some(value) = cursor.bulk() else {
+                    self.at = At::Value;
+                    return Ok(());
+                };
+                self.take_value(value, chunk);
+            }
+            self.end_entry(chunk)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn predicted(&self, position: usize, cursor: &mut Cursor<'_>) -> Option<Target> {
+        let prediction = self.predictions.get(position)?.as_ref()?;
+        let (target, len) = prediction.check(cursor.rest())?;
+        cursor.advance(len);
+        Some(target)
+    }
+
+    /// The slow way: one token of any kind.
+    fn accept(&mut self, token: Token<'_>, chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        match (self.at, token) {
+            (At::Reply, Token::Error(text)) => {
+                return Err(Fault::Server(String::from_utf8_lossy(text).into_owned()));
+            }
+            (At::Reply, Token::Array(entries)) => {
+                self.entries_left = entries;
+                self.in_reply = entries;
+                self.at = At::Entry;
+            }
+            (At::Reply, Token::Null) => self.at = At::Entry,
+            (At::Entry, Token::Array(2)) => {
+                self.entries_left -= 1;
+                self.at = At::Id;
+            }
+            (At::Id, Token::Bulk(id)) => {
+                self.begin_entry(id, chunk)?;
+                self.at = At::Fields;
+            }
+            (At::Fields, Token::Array(elements)) => {
+                self.begin_fields(elements)?;
+                self.at = At::Name;
+                self.end_entry_if_complete(chunk)?;
+            }
+            (At::Name, Token::Bulk(name)) => {
+                self.begin_field(name)?;
+                self.at = At::Value;
+            }
+            (At::Value, Token::Bulk(value)) => {
+                self.take_value(value, chunk);
+                self.at = At::Name;
+                self.end_entry_if_complete(chunk)?;
+            }
+            (at, token) => return Err(unexpected(at, &token)),
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn begin_entry(&mut self, text: &[u8], chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        let Some(id) = EntryId::from_reply(text) else {
+            return Err(Fault::Protocol(format!(
+                "{} where an entry ID was due",
+                shorten(text)
+            )));
+        };
+        let allowed = self.allowed.filter(|a| a.start() <= id && id <= a.end());
+        let Some(allowed) = allowed else {
+            return Err(Fault::Protocol(format!(
+                "entry {id} is out of order, or out of the range asked for"
+            )));
+        };
+        self.id = id;
+        self.allowed = allowed.after(id);
+        self.misfits.clear();
+        match chunk.begin_row(id, text) {
+            Err(part) if self.plan.on_misfit() == OnMisfit::Raise => {
+                Err(self.id_does_not_fit(part))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn id_does_not_fit(&self, part: IdPart) -> Fault {
+        let ids = self.plan.ids();
+        let (column, value) = match part {
+            IdPart::Timestamp => (&ids.timestamp, self.id.ms),
+            IdPart::Sequence => (&ids.sequence, self.id.seq),
+        };
+        Fault::Value {
+            id: self.id,
+            field: column.clone().unwrap_or_default(),
+            reason: Misfit::Value {
+                dtype: FieldType::Int64.name(),
+                text: shorten(value.to_string().as_bytes()),
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn begin_fields(&mut self, elements: usize) -> Result<(), Fault> {
+        if elements % 2 == 1 {
+            return Err(Fault::Protocol(format!(
+                "entry {} has {elements} elements, an odd number, where names and values were due",
+                self.id
+            )));
+        }
+        self.fields = elements / 2;
+        self.fields_left = self.fields;
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_field(&mut self, name: &[u8]) -> Result<(), Fault> {
+        self.target = match self.names.target(name, &self.plan) {
+            Ok(target) => target,
+            Err(Misfit::NameNotUtf8) if self.plan.on_misfit() == OnMisfit::Null => Target::Skip,
+            Err(reason) => {
+                return Err(Fault::Value {
+                    id: self.id,
+                    field: String::from_utf8_lossy(name).into_owned(),
+                    reason,
+                });
+            }
+        };
+        let position = self.fields - self.fields_left;
+        if position < MAX_PREDICTIONS {
+            if position >= self.predictions.len() {
+                self.predictions.resize(position + 1, None);
+            }
+            self.predictions[position] = Prediction::new(name, self.target);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn take_value(&mut self, value: &[u8], chunk: &mut ChunkBuilder) {
+        self.fields_left -= 1;
+        if let Target::Column(column) = self.target {
+            if !self.misfits.is_empty() {
+                self.misfits.retain(|(misfit, _)| *misfit != column);
+            }
+            if !chunk.set(column, value) {
+                self.note_misfit(column, value);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_misfit(&mut self, column: usize, value: &[u8]) {
+        if self.plan.on_misfit() == OnMisfit::Null {
+            return;
+        }
+        let dtype = match self.plan.fields() {
+            Fields::Schema(fields) => fields[column].dtype.name(),
+            Fields::Discover => FieldType::String.name(),
+        };
+        let text = shorten(value);
+        self.misfits.push((column, Misfit::Value { dtype, text }));
+    }
+
+    fn end_entry_if_complete(&mut self, chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        if self.fields_left == 0 {
+            self.end_entry(chunk)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn end_entry(&mut self, chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        if let Some((column, reason)) = self.misfits.first() {
+            return Err(Fault::Value {
+                id: self.id,
+                field: self.names.name(*column).to_owned(),
+                reason: reason.clone(),
+            });
+        }
+        chunk.commit_row();
+        self.last = Some(self.id);
+        self.at = At::Entry;
+        Ok(())
+    }
+}
+
+#[cold]
+fn unexpected(at: At, token: &Token<'_>) -> Fault {
+    let due = match at {
+        At::Reply => "an array of entries",
+        At::Entry => "an entry",
+        At::Id => "an entry ID",
+        At::Fields => "an entry's fields",
+        At::Name => "a field name",
+        At::Value => "a field's value",
+    };
+    let came = match token {
+        Token::Array(len) => format!("an array of {len}"),
+        Token::Bulk(text) => format!("the string {}", shorten(text)),
+        Token::Integer(value) => format!("the integer {value}"),
+        Token::Simple(text) => format!("the status {}", shorten(text)),
+        Token::Error(text) => format!("the error {}", shorten(text)),
+        Token::Null => "a null".to_owned(),
+    };
+    Fault::Protocol(format!("{came} where {due} was due"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! What a read should make of each entry: which columns, of which dtypes.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+
+/// Dtypes that a field can be decoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FieldType {
+    String,
+    Binary,
+    Boolean,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Int128,
+    UInt8,
+    UInt16,
+    UInt32,
+    UInt64,
+    UInt128,
+    Float32,
+    Float64,
+}
+
+impl FieldType {
+    /// Every dtype, in the order in which messages list them.
+    pub const ALL: [Self; 15] = [
+        Self::String,
+        Self::Binary,
+        Self::Boolean,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Int128,
+        Self::UInt8,
+        Self::UInt16,
+        Self::UInt32,
+        Self::UInt64,
+        Self::UInt128,
+        Self::Float32,
+        Self::Float64,
+    ];
+
+    /// The dtype that Polars gives this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The name that Polars gives the dtype.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "String",
+            Self::Binary => "Binary",
+            Self::Boolean => "Boolean",
+            Self::Int8 => "Int8",
+            Self::Int16 => "Int16",
+            Self::Int32 => "Int32",
+            Self::Int64 => "Int64",
+            Self::Int128 => "Int128",
+            Self::UInt8 => "UInt8",
+            Self::UInt16 => "UInt16",
+            Self::UInt32 => "UInt32",
+            Self::UInt64 => "UInt64",
+            Self::UInt128 => "UInt128",
+            Self::Float32 => "Float32",
+            Self::Float64 => "Float64",
+        }
+    }
+}
+
+/// A field to decode, and the dtype to decode it to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    pub dtype: FieldType,
+}
+
+/// Which fields to decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fields {
+    /// These, in this order; others are passed over.
+    Schema(Vec<Field>),
+    /// Every field there is, in order of first appearance, as String.
+    Discover,
+}
+
+/// Which columns to make of the entry ID, under which names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdColumns {
+    /// The whole ID as String.
+    pub id: Option<String>,
+    /// Its milliseconds as Int64.
+    pub timestamp: Option<String>,
+    /// Its sequence number as Int64.
+    pub sequence: Option<String>,
+}
+
+impl IdColumns {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.id, &self.timestamp, &self.sequence]
+            .into_iter()
+            .filter_map(|name| name.as_deref())
+    }
+}
+
+/// What becomes of a text that is not its dtype's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMisfit {
+    /// The read fails, naming entry and field.
+    Raise,
+    /// The value becomes null.
+    Null,
+}
+
+/// The columns of a read, checked: no two have the same name.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    ids: IdColumns,
+    fields: Fields,
+    on_misfit: OnMisfit,
+}
+
+impl Plan {
+    /// Checks that no name is given twice.
+    pub fn new(ids: IdColumns, fields: Fields, on_misfit: OnMisfit) -> Result<Self> {
+        let mut seen = HashMap::new();
+        for name in ids.names() {
+            if seen.insert(name, "id column").is_some() {
+                return Err(Error::Argument(format!(
+                    "two id columns are named {name:?}: give them different names by \
+                     id_column, timestamp_column, sequence_column"
+                )));
+            }
+        }
+        if let Fields::Schema(schema) = &fields {
+            for field in schema {
+                match seen.insert(&field.name, "field") {
+                    None => {}
+                    Some("field") => {
+                        return Err(Error::Argument(format!(
+                            "schema: the field {:?} is given twice",
+                            field.name
+                        )));
+                    }
+                    Some(_) => {
+                        return Err(Error::Argument(format!(
+                            "schema: the field {:?} has the name of an id column: rename the \
+                             column (id_column, timestamp_column, sequence_column) or leave it \
+                             out (include_id, include_timestamp, include_sequence)",
+                            field.name
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            ids,
+            fields,
+            on_misfit,
+        })
+    }
+
+    /// The columns made of the entry ID.
+    pub fn ids(&self) -> &IdColumns {
+        &self.ids
+    }
+
+    /// The fields to decode.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// What becomes of a text that is not its dtype's.
+    pub fn on_misfit(&self) -> OnMisfit {
+        self.on_misfit
+    }
+
+    /// Whether an id column has this name.
+    pub(crate) fn is_id_column(&self, name: &str) -> bool {
+        self.ids.names().any(|id| id == name)
+    }
+}

@@ -1,0 +1,408 @@
+//! The decoder against replies cut anywhere, and against hostile ones.
+
+use polars_arrow::array::{PrimitiveArray, Utf8ViewArray};
+
+use super::*;
+
+fn plan(schema: &[(&str, FieldType)], on_misfit: OnMisfit) -> Arc<Plan> {
+    let ids = IdColumns {
+        id: Some("_id".into()),
+        timestamp: Some("_ts".into()),
+        sequence: Some("_seq".into()),
+    };
+    let field = |&(name, dtype): &(&str, FieldType)| Field {
+        name: name.into(),
+        dtype,
+    };
+    let fields = match schema {
+        [] => Fields::Discover,
+        _ => Fields::Schema(schema.iter().map(field).collect()),
+    };
+    Arc::new(Plan::new(ids, fields, on_misfit).unwrap())
+}
+
+fn all_ids() -> IdRange {
+    IdRange::new(EntryId::MIN, EntryId::MAX).unwrap()
+}
+
+/// The reply that a server would send.
+fn reply(entries: &[(&str, &[&str])]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", entries.len());
+    for (id, fields) in entries {
+        bytes += &format!("*2\r\n${}\r\n{id}\r\n*{}\r\n", id.len(), fields.len());
+        for text in *fields {
+            bytes += &format!("${}\r\n{text}\r\n", text.len());
+        }
+    }
+    bytes.into_bytes()
+}
+
+/// Decodes pieces of one reply; how far it came.
+fn decode(
+    plan: &Arc<Plan>,
+    pieces: &[&[u8]],
+) -> Result<(Progress, Table), (Fault, ChunkBuilder, Decoder)> {
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::new(plan);
+    decoder.begin_reply(all_ids());
+    let mut progress = Progress::NeedMore;
+    for piece in pieces {
+        let mut input = *piece;
+        match decoder.decode(&mut input, &mut chunk) {
+            Ok(now) => progress = now,
+            Err(fault) => return Err((fault, chunk, decoder)),
+        }
+        assert!(input.is_empty(), "all input is taken");
+    }
+    if progress == Progress::NeedMore {
+        decoder.abandon(&mut chunk);
+    }
+    let table = Table::new(plan, decoder.names(), vec![chunk.finish()]);
+    Ok((progress, table))
+}
+
+fn strings(table: &Table, name: &str) -> Vec<Option<String>> {
+    let column = table.columns.iter().find(|c| c.name == name).unwrap();
+    let array = column.chunks[0].as_any().downcast_ref::<Utf8ViewArray>();
+    array
+        .unwrap()
+        .iter()
+        .map(|v| v.map(str::to_owned))
+        .collect()
+}
+
+fn integers(table: &Table, name: &str) -> Vec<Option<i64>> {
+    let column = table.columns.iter().find(|c| c.name == name).unwrap();
+    let array = column.chunks[0]
+        .as_any()
+        .downcast_ref::<PrimitiveArray<i64>>();
+    array.unwrap().iter().map(|v| v.copied()).collect()
+}
+
+fn rendered(table: &Table) -> String {
+    let columns = table.columns.iter();
+    columns
+        .map(|c| format!("{} {:?}\n", c.name, c.chunks))
+        .collect()
+}
+
+fn mixed() -> Vec<u8> {
+    let long = "a text of more than twelve bytes, é€🦀 and all, ".repeat(3);
+    reply(&[
+        (
+            "1-0",
+            &[
+                "name",
+                "short",
+                "n",
+                "1",
+                "extra",
+                "passed over by the schema",
+            ],
+        ),
+        ("1-1", &["n", "-22", "name", &long]),
+        ("2-0", &["name", "", "n", "3", "n", "33"]),
+        ("3-0", &[]),
+        (
+            "18446744073709551-7",
+            &["a name that is longer than any prediction", "x", "n", "5"],
+        ),
+    ])
+}
+
+const MIXED: &[(&str, FieldType)] = &[("name", FieldType::String), ("n", FieldType::Int64)];
+
+#[test]
+fn rows_hold_what_the_entries_held() {
+    let (progress, table) = decode(&plan(MIXED, OnMisfit::Raise), &[&mixed()])
+        .ok()
+        .unwrap();
+    assert_eq!(progress, Progress::Done { entries: 5 });
+    assert_eq!(
+        strings(&table, "_id")[4].as_deref(),
+        Some("18446744073709551-7")
+    );
+    assert_eq!(integers(&table, "_ts")[4], Some(18_446_744_073_709_551));
+    assert_eq!(integers(&table, "_seq"), [0, 1, 0, 0, 7].map(Some));
+    assert_eq!(
+        integers(&table, "n"),
+        [Some(1), Some(-22), Some(33), None, Some(5)]
+    );
+    let names = strings(&table, "name");
+    assert_eq!(names[0].as_deref(), Some("short"));
+    assert_eq!(names[2].as_deref(), Some(""));
+    assert_eq!(names[3..], [None, None]);
+}
+
+#[test]
+fn a_reply_may_be_cut_anywhere() {
+    for schema in [MIXED, &[]] {
+        let plan = plan(schema, OnMisfit::Raise);
+        let bytes = mixed();
+        let whole = rendered(&decode(&plan, &[&bytes]).ok().unwrap().1);
+        for cut in 0..=bytes.len() {
+            let (head, tail) = bytes.split_at(cut);
+            let (progress, table) = decode(&plan, &[head, tail]).ok().unwrap();
+            assert_eq!(progress, Progress::Done { entries: 5 });
+            assert_eq!(rendered(&table), whole, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(rendered(&decode(&plan, &single).ok().unwrap().1), whole);
+    }
+}
+
+#[test]
+fn a_truncated_reply_gives_the_entries_that_came_whole() {
+    for schema in [MIXED, &[]] {
+        let plan = plan(schema, OnMisfit::Raise);
+        let bytes = mixed();
+        let mut rows_before = 0;
+        for end in 0..bytes.len() {
+            let (progress, table) = decode(&plan, &[&bytes[..end]]).ok().unwrap();
+            assert_eq!(progress, Progress::NeedMore, "{end}");
+            assert!(table.rows >= rows_before);
+            rows_before = table.rows;
+            for column in &table.columns {
+                assert_eq!(column.chunks[0].len(), table.rows, "{end} {}", column.name);
+            }
+        }
+        assert_eq!(rows_before, 4);
+    }
+}
+
+#[test]
+fn an_abandoned_row_leaves_nothing_behind() {
+    for schema in [MIXED, &[]] {
+        let plan = plan(schema, OnMisfit::Raise);
+        let bytes = mixed();
+        for end in 0..bytes.len() {
+            let mut decoder = Decoder::new(plan.clone());
+            let mut chunk = ChunkBuilder::new(&plan);
+            decoder.begin_reply(all_ids());
+            let decoded = decoder.decode(&mut &bytes[..end], &mut chunk);
+            assert_eq!(decoded, Ok(Progress::NeedMore));
+            decoder.abandon(&mut chunk);
+            // The connection was cut; the same decoder reads another entry.
+            let next = reply(&[("99-0", &["other", "value"])]);
+            decoder.begin_reply(all_ids());
+            let decoded = decoder.decode(&mut next.as_slice(), &mut chunk);
+            assert_eq!(decoded, Ok(Progress::Done { entries: 1 }));
+            let rows = chunk.rows();
+            let table = Table::new(&plan, decoder.names(), vec![chunk.finish()]);
+            assert_eq!(table.rows, rows);
+            assert_eq!(
+                strings(&table, "_id").last().unwrap().as_deref(),
+                Some("99-0")
+            );
+            for column in table.columns.iter().skip(3).filter(|c| c.name != "other") {
+                assert!(column.chunks[0].is_null(rows - 1), "{end} {}", column.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn fields_are_discovered_in_order_of_first_appearance() {
+    let bytes = reply(&[
+        ("1-0", &["b", "1"]),
+        ("2-0", &["c", "2", "a", "3"]),
+        ("3-0", &["b", "4"]),
+    ]);
+    let (_, table) = decode(&plan(&[], OnMisfit::Raise), &[&bytes]).ok().unwrap();
+    let names: Vec<_> = table.columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["_id", "_ts", "_seq", "b", "c", "a"]);
+    assert_eq!(strings(&table, "c"), [None, Some("2".into()), None]);
+}
+
+#[test]
+fn a_value_that_does_not_fit_names_entry_and_field() {
+    let bytes = reply(&[("1-0", &["n", "1"]), ("2-5", &["name", "x", "n", "1.5"])]);
+    let (fault, mut chunk, mut decoder) = decode(&plan(MIXED, OnMisfit::Raise), &[&bytes])
+        .err()
+        .unwrap();
+    let reason = Misfit::Value {
+        dtype: "Int64",
+        text: "\"1.5\"".into(),
+    };
+    let field = "n".into();
+    assert_eq!(
+        fault,
+        Fault::Value {
+            id: EntryId::new(2, 5),
+            field,
+            reason
+        }
+    );
+    decoder.abandon(&mut chunk);
+    assert_eq!(chunk.rows(), 1);
+
+    let (_, table) = decode(&plan(MIXED, OnMisfit::Null), &[&bytes])
+        .ok()
+        .unwrap();
+    assert_eq!(integers(&table, "n"), [Some(1), None]);
+    assert_eq!(strings(&table, "name"), [None, Some("x".into())]);
+}
+
+#[test]
+fn of_a_field_named_twice_only_the_last_value_must_fit() {
+    let schema = [("a", FieldType::Int8), ("b", FieldType::Int8)];
+    let raise = plan(&schema, OnMisfit::Raise);
+    let fits = reply(&[("1-0", &["a", "x", "a", "2", "b", "1", "a", "3"])]);
+    let (_, table) = decode(&raise, &[&fits]).ok().unwrap();
+    assert_eq!(table.rows, 1);
+    // A later field's misfit is not forgotten when an earlier one is mended.
+    let misfit = reply(&[("1-0", &["a", "x", "b", "y", "a", "2"])]);
+    let (fault, ..) = decode(&raise, &[&misfit]).err().unwrap();
+    assert!(matches!(fault, Fault::Value { field, .. } if field == "b"));
+    let misfit = reply(&[("1-0", &["a", "1", "a", "x"])]);
+    assert!(decode(&raise, &[&misfit]).is_err());
+    let (_, table) = decode(&plan(&schema, OnMisfit::Null), &[&misfit])
+        .ok()
+        .unwrap();
+    assert!(table.columns[3].chunks[0].is_null(0));
+}
+
+#[test]
+fn a_discovered_field_must_not_have_the_name_of_an_id_column() {
+    let bytes = reply(&[("1-0", &["_ts", "1"])]);
+    let (fault, ..) = decode(&plan(&[], OnMisfit::Null), &[&bytes]).err().unwrap();
+    assert!(matches!(
+        fault,
+        Fault::Value {
+            reason: Misfit::NameClash,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn names_and_values_that_are_not_utf8_do_not_become_strings() {
+    let bytes =
+        b"*1\r\n*2\r\n$3\r\n1-0\r\n*4\r\n$1\r\n\xff\r\n$1\r\nx\r\n$1\r\na\r\n$2\r\n\xc3\x28\r\n";
+    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
+    assert!(matches!(
+        fault,
+        Fault::Value {
+            reason: Misfit::NameNotUtf8,
+            ..
+        }
+    ));
+    let (_, table) = decode(&plan(&[], OnMisfit::Null), &[bytes]).ok().unwrap();
+    assert_eq!(strings(&table, "a"), [None]);
+    assert_eq!(table.columns.len(), 4);
+}
+
+#[test]
+fn parts_of_an_id_that_no_int64_holds_do_not_fit() {
+    let id = format!("1-{}", u64::MAX);
+    let bytes = reply(&[(&id, &[])]);
+    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[&bytes])
+        .err()
+        .unwrap();
+    assert!(matches!(fault, Fault::Value { field, .. } if field == "_seq"));
+    let (_, table) = decode(&plan(&[], OnMisfit::Null), &[&bytes]).ok().unwrap();
+    assert_eq!(integers(&table, "_seq"), [None]);
+    assert_eq!(integers(&table, "_ts"), [Some(1)]);
+}
+
+#[test]
+fn hostile_replies_are_errors() {
+    let hostile: &[&str] = &[
+        "hello\r\n",
+        "+OK\r\n",
+        ":5\r\n",
+        "$5\r\nhello\r\n",
+        "*-2\r\n",
+        "*x\r\n",
+        "*99999999999999999999\r\n",
+        "*1\n",
+        "*1\r\n*1\r\n",
+        "*1\r\n*3\r\n",
+        "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
+        "*1\r\n$3\r\n1-0\r\n",
+        "*1\r\n*2\r\n$1\r\n1\r\n",
+        "*1\r\n*2\r\n$3\r\nx-0\r\n",
+        "*1\r\n*2\r\n$22\r\n18446744073709551616-0\r\n",
+        "*1\r\n*2\r\n:1\r\n",
+        "*1\r\n*2\r\n$-1\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*3\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*-5\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n$1\r\nx\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n:1\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$-1\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n*1\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$-7\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$4611686018427387904\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$1\r\nbc\r\n",
+        "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n$1\r\nb\rc",
+        "*2\r\n*2\r\n$3\r\n2-0\r\n*0\r\n*2\r\n$3\r\n1-0\r\n*0\r\n",
+        "*2\r\n*2\r\n$3\r\n1-0\r\n*0\r\n*2\r\n$3\r\n1-0\r\n*0\r\n",
+    ];
+    for text in hostile {
+        for schema in [MIXED, &[]] {
+            let plan = plan(schema, OnMisfit::Raise);
+            // The padding lets the fast way see it whole.
+            for pad in ["", "$1\r\nx\r\n$1\r\nx\r\n$1\r\nx\r\n"] {
+                let bytes = format!("{text}{pad}").into_bytes();
+                let single: Vec<&[u8]> = bytes.chunks(1).collect();
+                for pieces in [&[bytes.as_slice()][..], &single] {
+                    let (fault, ..) = decode(&plan, pieces).err().unwrap();
+                    assert!(matches!(fault, Fault::Protocol(_)), "{text:?}: {fault:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_announced_length_allocates_nothing() {
+    let plan = plan(&[], OnMisfit::Raise);
+    for text in [
+        "*4611686018427387904\r\n".to_owned(),
+        format!("*1\r\n*2\r\n$3\r\n1-0\r\n*{}\r\n$1\r\na\r\n", i64::MAX - 1),
+        format!(
+            "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\na\r\n${}\r\nabc",
+            u32::MAX - 1
+        ),
+    ] {
+        let (progress, table) = decode(&plan, &[text.as_bytes()]).ok().unwrap();
+        assert_eq!((progress, table.rows), (Progress::NeedMore, 0));
+    }
+}
+
+#[test]
+fn a_line_without_end_is_an_error_before_it_fills_the_memory() {
+    let plan = plan(&[], OnMisfit::Raise);
+    let piece = [b'1'; 1000];
+    let pieces: Vec<&[u8]> = std::iter::once(b"*".as_slice())
+        .chain(std::iter::repeat_n(piece.as_slice(), 100))
+        .collect();
+    let (fault, ..) = decode(&plan, &pieces).err().unwrap();
+    assert!(matches!(fault, Fault::Protocol(_)));
+}
+
+#[test]
+fn an_error_reply_is_the_servers_own_words() {
+    let bytes = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
+    let words = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(fault, Fault::Server(words.into()));
+}
+
+#[test]
+fn what_follows_a_reply_is_left_alone() {
+    let plan = plan(MIXED, OnMisfit::Raise);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::new(&plan);
+    let bytes = [mixed(), b"*1\r\n".to_vec()].concat();
+    let mut input = bytes.as_slice();
+    decoder.begin_reply(all_ids());
+    let done = decoder.decode(&mut input, &mut chunk);
+    assert_eq!(done, Ok(Progress::Done { entries: 5 }));
+    assert_eq!(input, b"*1\r\n");
+    decoder.begin_reply(all_ids());
+    let mut empty: &[u8] = b"*0\r\n";
+    let done = decoder.decode(&mut empty, &mut chunk);
+    assert_eq!(done, Ok(Progress::Done { entries: 0 }));
+    assert_eq!(chunk.rows(), 5);
+}

@@ -1,0 +1,150 @@
+//! What can go wrong, and what each error names.
+//!
+//! No message of any variant holds a password: server texts that may echo one
+//! are redacted by the connection that received them.
+
+use std::fmt;
+
+use crate::entry_id::EntryId;
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any failure of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An argument that is wrong whatever the server holds; nothing was sent.
+    #[error("{0}")]
+    Argument(String),
+
+    /// A kind of input that this version does not handle yet; nothing was sent.
+    #[error("{0}")]
+    Unsupported(String),
+
+    /// The server could not be reached, or the connection broke.
+    #[error("{peer}: {reason}")]
+    Connection { peer: String, reason: String },
+
+    /// The server was silent for longer than its deadline.
+    #[error("{peer}: {reason}")]
+    Timeout { peer: String, reason: String },
+
+    /// The server refused the credentials, or wants some.
+    #[error("{peer}: {reply}")]
+    Authentication { peer: String, reply: String },
+
+    /// The server's own error reply, in its own words.
+    #[error("{context}: {reply}")]
+    Response { context: String, reply: String },
+
+    /// Bytes that are not the reply that the command has.
+    #[error("{context}: {reason}")]
+    Protocol { context: String, reason: String },
+
+    /// A value that does not fit the dtype that was asked for.
+    #[error("{0}")]
+    Decode(Box<DecodeError>),
+}
+
+impl Error {
+    /// The error that a server's error reply is.
+    pub(crate) fn from_reply(context: String, reply: String) -> Self {
+        match reply.split(' ').next() {
+            Some("NOAUTH" | "WRONGPASS" | "NOPASS") => Self::Authentication {
+                peer: context,
+                reply,
+            },
+            _ => Self::Response { context, reply },
+        }
+    }
+
+    /// Whether the same attempt may succeed in a moment: the connection broke,
+    /// or the server is still loading its data.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Connection { .. } | Self::Timeout { .. } => true,
+            Self::Response { reply, .. } => reply.starts_with("LOADING"),
+            _ => false,
+        }
+    }
+}
+
+/// A field of an entry that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeError {
+    /// Key of the stream.
+    pub stream: String,
+    /// Entry that holds the field.
+    pub entry_id: EntryId,
+    /// Field name, or the name of an id column.
+    pub field: String,
+    /// What was wrong, with what was expected.
+    pub reason: Misfit,
+}
+
+/// Why a field did not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Misfit {
+    /// The text is not one of the dtype's; the text is shortened.
+    Value { dtype: &'static str, text: String },
+    /// A discovered field has the name of an id column.
+    NameClash,
+    /// A discovered field's name is not UTF-8, so no column can carry it.
+    NameNotUtf8,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stream {:?}, entry {}, field {:?}: ",
+            self.stream, self.entry_id, self.field
+        )?;
+        match &self.reason {
+            Misfit::Value { dtype, text } => write!(f, "expected {dtype}, got {text}"),
+            Misfit::NameClash => write!(
+                f,
+                "the name is taken by an id column; rename the column (id_column, \
+                 timestamp_column, sequence_column) or leave it out (include_id, \
+                 include_timestamp, include_sequence)"
+            ),
+            Misfit::NameNotUtf8 => write!(
+                f,
+                "the field name is not UTF-8; give a schema of the fields wanted"
+            ),
+        }
+    }
+}
+
+/// The text of a value as an error shows it: quoted, lossy, at most 40
+/// characters, with the full length when it was cut.
+pub(crate) fn shorten(value: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    // Four bytes a character at the most: enough to show, whatever the length.
+    let head = String::from_utf8_lossy(&value[..value.len().min(SHOWN * 4)]);
+    if value.len() <= SHOWN * 4 && head.chars().count() <= SHOWN {
+        return format!("{head:?}");
+    }
+    let cut: String = head.chars().take(SHOWN).collect();
+    format!("{cut:?}… ({} bytes)", value.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_text_is_shown_whole_and_a_long_one_is_cut() {
+        assert_eq!(shorten(b"abc"), "\"abc\"");
+        assert_eq!(shorten(&[b'x'; 40]), format!("{:?}", "x".repeat(40)));
+        assert_eq!(
+            shorten(&[b'x'; 1000]),
+            format!("{:?}… (1000 bytes)", "x".repeat(40))
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_is_shown_lossily() {
+        assert_eq!(shorten(&[0xff, b'a']), "\"\u{fffd}a\"");
+    }
+}

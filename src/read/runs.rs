@@ -1,0 +1,99 @@
+//! Puts what arrives out of order in order.
+//!
+//! Replies come in the order of their requests, which is nearly always that of
+//! the IDs. Where a window was asked for again, later IDs are here before
+//! earlier ones. A [`Run`] is a stretch of IDs without a gap, with the entries
+//! found in it; runs are kept in order and joined by lying side by side, never
+//! by copying.
+
+use crate::decode::{ChunkBuilder, Plan};
+use crate::entry_id::{EntryId, IdRange};
+
+/// A stretch of IDs without a gap, and the entries in it.
+#[derive(Debug)]
+struct Run {
+    start: EntryId,
+    /// First ID after it; `None` at the end of all IDs.
+    next: Option<EntryId>,
+    rows: ChunkBuilder,
+}
+
+/// Disjoint runs, in order.
+#[derive(Debug)]
+pub struct Runs {
+    runs: Vec<Run>,
+    /// Rows after which a run is full.
+    full: usize,
+}
+
+impl Runs {
+    /// No runs yet; one is full at `full` rows.
+    pub fn new(full: usize) -> Self {
+        Self {
+            runs: Vec::new(),
+            full,
+        }
+    }
+
+    /// Rows at hand from the first run on, up to the first gap in the IDs.
+    ///
+    /// The earliest window is always asked for first, so the first run begins
+    /// where the range does.
+    pub fn rows_from_first(&self) -> usize {
+        let mut next = self.runs.first().map(|run| run.start);
+        let mut rows = 0;
+        for run in &self.runs {
+            if Some(run.start) != next {
+                break;
+            }
+            rows += run.rows.rows();
+            next = run.next;
+        }
+        rows
+    }
+
+    /// Where the entries of a window that begins at `start` go: to the run that
+    /// ends there, or to a new one.
+    pub fn at(&mut self, start: EntryId, plan: &Plan) -> &mut ChunkBuilder {
+        let at = self.runs.partition_point(|run| run.start <= start);
+        let before = at.checked_sub(1);
+        let index = match before {
+            Some(before) if self.runs[before].goes_on_at(start, self.full) => before,
+            _ => {
+                self.runs.insert(
+                    at,
+                    Run {
+                        start,
+                        next: Some(start),
+                        rows: ChunkBuilder::new(plan),
+                    },
+                );
+                at
+            }
+        };
+        &mut self.runs[index].rows
+    }
+
+    /// The IDs of `covered` have been read, into the run [`at`](Self::at) its
+    /// start.
+    pub fn cover(&mut self, covered: IdRange) {
+        let at = self
+            .runs
+            .partition_point(|run| run.start <= covered.start());
+        if let Some(run) = at.checked_sub(1).and_then(|at| self.runs.get_mut(at)) {
+            run.next = covered.end().next();
+        }
+    }
+
+    /// The finished rows, in order.
+    pub fn finish(self) -> impl Iterator<Item = ChunkBuilder> {
+        let rows = self.runs.into_iter().map(|run| run.rows);
+        rows.filter(|rows| rows.rows() > 0)
+    }
+}
+
+impl Run {
+    fn goes_on_at(&self, start: EntryId, full: usize) -> bool {
+        self.next == Some(start) && (self.rows.rows() < full || self.start == start)
+    }
+}

@@ -1,0 +1,315 @@
+//! Which part of an ID range to ask for next.
+//!
+//! A range is read as disjoint windows of IDs, several of them in flight, so
+//! that the server works on the next reply while this one is decoded. How many
+//! IDs hold how many entries is not known beforehand: a window that turns out
+//! fuller than thought is answered up to its limit, and the rest of it is asked
+//! for again; what each reply shows sizes the windows that follow.
+//!
+//! Nothing here does I/O; replies are reported, and requests come out.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::entry_id::{EntryId, IdRange};
+
+/// Entries a window should hold: under a millisecond of the server's time.
+const TARGET_ENTRIES: usize = 1000;
+/// Entries a window should hold before the size of an entry is known.
+const FIRST_TARGET_ENTRIES: usize = 500;
+/// The least that is asked for at once, however large the entries are.
+const MIN_TARGET_ENTRIES: usize = 16;
+/// Bytes a reply should have where entries are large.
+const TARGET_BYTES: f64 = 192.0 * 1024.0;
+/// A reply may hold this many times the entries that its window should.
+const LIMIT_FACTOR: usize = 2;
+/// A window may hold this many times the IDs of one that was almost empty.
+const MAX_GROWTH: f64 = 8.0;
+
+/// Requests in flight on a connection with no delay. They follow one another
+/// as replies come in, so other clients are served in between.
+const MIN_IN_FLIGHT: usize = 4;
+/// Requests in flight at the most, however long the round trip is.
+const MAX_IN_FLIGHT: usize = 256;
+/// Requests in flight at first, however long the round trip is.
+const MAX_FIRST_IN_FLIGHT: usize = 32;
+/// About the server's time for one window.
+const WINDOW_TIME: Duration = Duration::from_micros(500);
+
+/// A part of the range that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// IDs asked for.
+    pub range: IdRange,
+    /// Entries asked for at the most.
+    pub limit: usize,
+    sent: Instant,
+}
+
+/// What a reply held.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply {
+    pub entries: usize,
+    pub bytes: usize,
+    /// ID of its last entry.
+    pub last: Option<EntryId>,
+}
+
+/// The plan of a range read: what is asked for, and what is still to ask.
+#[derive(Debug)]
+pub struct Windows {
+    /// Disjoint parts not asked for; the earliest is the last.
+    todo: Vec<IdRange>,
+    /// Parts asked for, in the order of asking, which is that of the replies.
+    in_flight: VecDeque<Window>,
+    /// How many IDs hold one entry; not known at first.
+    ids_per_entry: Option<f64>,
+    bytes_per_entry: Option<f64>,
+    depth: usize,
+    /// The shortest time from a request to its reply.
+    round_trip: Duration,
+}
+
+impl Windows {
+    /// A plan for `range`, of which about `entries` lie in `span` IDs.
+    pub fn new(range: IdRange, ids_per_entry: Option<f64>, round_trip: Duration) -> Self {
+        let by_round_trip = round_trip.as_secs_f64() / WINDOW_TIME.as_secs_f64();
+        Self {
+            todo: vec![range],
+            in_flight: VecDeque::new(),
+            ids_per_entry,
+            bytes_per_entry: None,
+            depth: (by_round_trip as usize).clamp(MIN_IN_FLIGHT, MAX_FIRST_IN_FLIGHT),
+            round_trip,
+        }
+    }
+
+    /// Whether everything was asked for and answered.
+    pub fn is_finished(&self) -> bool {
+        self.todo.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether a reply is due.
+    pub fn is_waiting(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// The window whose reply comes next.
+    pub fn due(&self) -> Option<Window> {
+        self.in_flight.front().copied()
+    }
+
+    /// The next window to ask for, if it is time for one. `wanted` is how many
+    /// entries are wanted beyond those decoded, if that is limited.
+    pub fn next(&mut self, wanted: Option<usize>) -> Option<Window> {
+        let target = self.target();
+        let expected = self.in_flight.len() * target;
+        let wanted = wanted.unwrap_or(usize::MAX);
+        if self.in_flight.len() >= self.depth || expected >= wanted {
+            return None;
+        }
+        let part = self.todo.pop()?;
+        let (range, rest) = match self.ids_per_entry {
+            Some(ids) => part.cut(ids * target as f64),
+            None => (part, None),
+        };
+        self.todo.extend(rest);
+        let window = Window {
+            range,
+            limit: (target * LIMIT_FACTOR).min(wanted),
+            sent: Instant::now(),
+        };
+        self.in_flight.push_back(window);
+        Some(window)
+    }
+
+    /// Reports the reply to the window that was due; what it covered, which is
+    /// less than the window if there were more entries than its limit.
+    pub fn replied(&mut self, reply: Reply) -> Option<IdRange> {
+        let window = self.in_flight.pop_front()?;
+        self.adapt_depth(window.sent.elapsed());
+        let covered = match reply.last {
+            Some(last) if reply.entries >= window.limit => {
+                self.put_back(window.range.after(last));
+                IdRange::new(window.range.start(), last)?
+            }
+            _ => window.range,
+        };
+        self.adapt_size(covered, reply);
+        Some(covered)
+    }
+
+    /// The connection was lost: what is in flight will be asked for again,
+    /// except for what had been decoded, up to the entry `decoded`.
+    pub fn lost(&mut self, decoded: Option<EntryId>) {
+        let mut lost = std::mem::take(&mut self.in_flight).into_iter();
+        if let Some(first) = lost.next() {
+            self.put_back(match decoded {
+                Some(last) => first.range.after(last),
+                None => Some(first.range),
+            });
+        }
+        for window in lost {
+            self.put_back(Some(window.range));
+        }
+    }
+
+    /// Nothing at `id` or after it is wanted any more.
+    pub fn stop_before(&mut self, id: EntryId) {
+        let end = id.previous();
+        let cut = |part: IdRange| IdRange::new(part.start(), part.end().min(end?));
+        self.todo = self.todo.drain(..).filter_map(cut).collect();
+    }
+
+    fn put_back(&mut self, part: Option<IdRange>) {
+        let Some(part) = part else { return };
+        let at = self.todo.partition_point(|p| p.start() > part.start());
+        self.todo.insert(at, part);
+    }
+
+    /// Entries that a window should hold.
+    fn target(&self) -> usize {
+        match self.bytes_per_entry {
+            None => FIRST_TARGET_ENTRIES,
+            Some(bytes) => {
+                ((TARGET_BYTES / bytes) as usize).clamp(MIN_TARGET_ENTRIES, TARGET_ENTRIES)
+            }
+        }
+    }
+
+    fn adapt_size(&mut self, covered: IdRange, reply: Reply) {
+        let target = self.target() as f64;
+        let most = covered.span() * MAX_GROWTH / target;
+        if reply.entries == 0 {
+            self.ids_per_entry = Some(self.ids_per_entry.map_or(most, |ids| ids.max(most)));
+            return;
+        }
+        let entries = reply.entries as f64;
+        let seen = (covered.span() / entries).min(most);
+        // The middle of what was thought and what was seen, on the scale of
+        // factors: one odd window does not turn the plan over.
+        self.ids_per_entry = Some(match self.ids_per_entry {
+            Some(ids) if (0.5..2.0).contains(&(seen / ids)) => (ids * seen).sqrt(),
+            _ => seen,
+        });
+        let bytes = reply.bytes as f64 / entries;
+        self.bytes_per_entry = Some(match self.bytes_per_entry {
+            Some(before) if bytes < before => (before + bytes) / 2.0,
+            _ => bytes,
+        });
+    }
+
+    /// More requests in flight as long as they do not queue: when a reply
+    /// comes about a round trip after its request, the server was waiting.
+    fn adapt_depth(&mut self, latency: Duration) {
+        self.round_trip = self.round_trip.min(latency);
+        if latency < self.round_trip.mul_f64(1.5) {
+            self.depth = (self.depth + 1).min(MAX_IN_FLIGHT);
+        } else if latency > self.round_trip * 3 {
+            self.depth = (self.depth - 1).max(MIN_IN_FLIGHT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64, seq: u64) -> EntryId {
+        EntryId::new(ms, seq)
+    }
+
+    /// Reads a sorted list of IDs by the plan; the number of requests it took.
+    fn drain(ids: &[EntryId], ids_per_entry: Option<f64>) -> usize {
+        let range = IdRange::new(ids[0], ids[ids.len() - 1]).unwrap();
+        let mut windows = Windows::new(range, ids_per_entry, Duration::ZERO);
+        let mut found = Vec::new();
+        let mut requests = 0;
+        while !windows.is_finished() {
+            while windows.next(None).is_some() {
+                requests += 1;
+            }
+            let window = windows.due().unwrap();
+            let from = ids.partition_point(|&i| i < window.range.start());
+            let to = ids.partition_point(|&i| i <= window.range.end());
+            let entries = &ids[from..to.min(from + window.limit)];
+            found.extend_from_slice(entries);
+            windows.replied(Reply {
+                entries: entries.len(),
+                bytes: entries.len() * 100,
+                last: entries.last().copied(),
+            });
+        }
+        found.sort();
+        assert_eq!(found, ids, "every entry once");
+        requests
+    }
+
+    fn density(ids: &[EntryId]) -> Option<f64> {
+        let range = IdRange::new(ids[0], ids[ids.len() - 1]).unwrap();
+        Some(range.span() / ids.len() as f64)
+    }
+
+    #[test]
+    fn an_even_stream_takes_a_request_a_window() {
+        let ids: Vec<_> = (0..100_000).map(|n| id(1_700_000_000_000 + n, 0)).collect();
+        assert!(drain(&ids, density(&ids)) < 120);
+        assert!(drain(&ids, None) < 120);
+    }
+
+    #[test]
+    fn entries_of_one_millisecond_are_told_apart_by_sequence() {
+        let ids: Vec<_> = (0..100_000).map(|n| id(5, n)).collect();
+        assert!(drain(&ids, density(&ids)) < 120);
+    }
+
+    #[test]
+    fn entries_years_apart_take_no_more() {
+        let year = 365 * 24 * 3600 * 1000;
+        let ids: Vec<_> = (0..10_000).map(|n| id(n * year, 0)).collect();
+        assert!(drain(&ids, density(&ids)) < 30);
+    }
+
+    #[test]
+    fn a_few_old_entries_before_a_dense_stream_cost_little() {
+        let mut ids: Vec<_> = (1..10).map(|n| id(0, n)).collect();
+        ids.extend((0..100_000).map(|n| id(1_700_000_000_000 + n / 7, n % 7)));
+        assert!(drain(&ids, density(&ids)) < 200);
+        assert!(drain(&ids, None) < 200);
+    }
+
+    #[test]
+    fn bursts_with_silence_between_them_cost_little() {
+        let mut ids = Vec::new();
+        for burst in 0..20 {
+            ids.extend((0..5_000).map(|n| id(burst * 10_000_000, n)));
+        }
+        assert!(drain(&ids, density(&ids)) < 2_000);
+    }
+
+    #[test]
+    fn a_limited_read_asks_for_little_more_than_it_wants() {
+        let range = IdRange::new(EntryId::MIN, id(1_000_000, 0)).unwrap();
+        let mut windows = Windows::new(range, Some(range.span() / 1e6), Duration::ZERO);
+        let window = windows.next(Some(100)).unwrap();
+        assert_eq!(window.limit, 100);
+        assert_eq!(windows.next(Some(100)), None);
+    }
+
+    #[test]
+    fn what_was_lost_is_asked_for_again_in_order() {
+        let range = IdRange::new(id(0, 0), id(9_999, u64::MAX)).unwrap();
+        let mut windows = Windows::new(range, Some(range.span() / 10_000.0), Duration::ZERO);
+        let first = windows.next(None).unwrap();
+        let second = windows.next(None).unwrap();
+        windows.lost(Some(first.range.start()));
+        let again = windows.next(None).unwrap();
+        assert_eq!(Some(again.range.start()), first.range.start().next());
+        assert_eq!(again.range.end(), first.range.end());
+        assert_eq!(windows.next(None).unwrap().range, second.range);
+        windows.lost(None);
+        windows.stop_before(second.range.start());
+        assert!(windows.next(None).is_some());
+        assert_eq!(windows.next(None), None);
+    }
+}
