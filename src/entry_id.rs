@@ -61,7 +61,11 @@ impl EntryId {
     /// Parses the `ms-seq` of a reply.
     #[inline]
     pub(crate) fn from_reply(text: &[u8]) -> Option<Self> {
-        let dash = text.iter().position(|&b| b == b'-')?;
+        // Milliseconds have thirteen digits from 2001 to 2286.
+        if let Some((ms, [b'-', seq @ ..])) = text.split_first_chunk::<13>() {
+            return Some(Self::new(parse_13_digits(ms)?, parse_u64(seq)?));
+        }
+        let dash = memchr::memchr(b'-', text)?;
         Some(Self::new(
             parse_u64(&text[..dash])?,
             parse_u64(&text[dash + 1..])?,
@@ -93,6 +97,30 @@ impl std::str::FromStr for EntryId {
             expected: "\"ms-seq\"",
         })
     }
+}
+
+#[inline]
+fn parse_13_digits(digits: &[u8; 13]) -> Option<u64> {
+    let head = u64::from_le_bytes(*digits.first_chunk()?);
+    // The last eight digits, of which the first three are counted already.
+    let tail = u64::from_le_bytes(*digits.last_chunk()?);
+    let tail = (tail & !0xff_ffff) | 0x30_3030;
+    Some(parse_8_digits(head)? * 100_000 + parse_8_digits(tail)?)
+}
+
+/// Eight ASCII digits, the first in the lowest byte, all at once.
+#[inline]
+fn parse_8_digits(text: u64) -> Option<u64> {
+    let digits = text.wrapping_sub(0x3030_3030_3030_3030);
+    // A byte above nine carries into its high bit here, or had it before.
+    let above = digits.wrapping_add(0x7676_7676_7676_7676) | digits;
+    if above & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    // Neighbours are joined: to pairs, to fours, to eight.
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// Decimal digits only, in range; Redis takes neither signs nor blanks here.
@@ -204,6 +232,12 @@ pub struct IdRange {
 }
 
 impl IdRange {
+    /// All IDs there can be.
+    pub const ALL: Self = Self {
+        start: EntryId::MIN,
+        end: EntryId::MAX,
+    };
+
     /// The range from `start` to `end`; `None` if that holds no ID.
     pub fn new(start: EntryId, end: EntryId) -> Option<Self> {
         (start <= end).then_some(Self { start, end })
@@ -302,6 +336,32 @@ mod tests {
             assert!(End::parse(text).is_err(), "end {text:?}");
         }
         assert!(End::parse("$").is_err());
+    }
+
+    #[test]
+    fn ids_of_replies_are_digits_and_a_dash() {
+        for (text, expected) in [
+            ("1704067200000-3", Some(id(1_704_067_200_000, 3))),
+            (
+                "9999999999999-18446744073709551615",
+                Some(id(9_999_999_999_999, u64::MAX)),
+            ),
+            ("0000000000000-0", Some(EntryId::MIN)),
+            ("18446744073709551615-0", Some(id(u64::MAX, 0))),
+            ("5-7", Some(id(5, 7))),
+            ("1704067200000-", None),
+            ("1704067200000", None),
+            ("-3", None),
+        ] {
+            assert_eq!(EntryId::from_reply(text.as_bytes()), expected, "{text}");
+        }
+        for at in 0..13 {
+            for byte in (0..=255).filter(|b| !(b'0'..=b'9').contains(b)) {
+                let mut text = *b"1704067200000-3";
+                text[at] = byte;
+                assert_eq!(EntryId::from_reply(&text), None, "{byte} at {at}");
+            }
+        }
     }
 
     #[test]

@@ -303,24 +303,35 @@ impl<'a> Cursor<'a> {
     /// The number in a header of this kind, and the header's length.
     #[inline(always)]
     fn header(self, kind: u8) -> Option<(usize, usize)> {
-        // Headers of up to nine digits; the few others go the long way.
-        let window: &[u8; 12] = self.rest.first_chunk()?;
-        if window[0] != kind {
-            return None;
+        let window: &[u8; HEADER_WINDOW] = self.rest.first_chunk()?;
+        let first = window[1].wrapping_sub(b'0');
+        let second = window[2].wrapping_sub(b'0');
+        // One digit or two, told apart without a branch: lengths about ten are
+        // common, and a branch on them is guessed wrong as often.
+        let is_short = window[2] == b'\r';
+        let (len, end) = match is_short {
+            true => (usize::from(first), 2),
+            false => (usize::from(first) * 10 + usize::from(second), 3),
+        };
+        let is_number = first <= 9 && (is_short || second <= 9);
+        let is_ended = window[end] == b'\r' && window[end + 1] == b'\n';
+        if is_number & is_ended & (window[0] == kind) {
+            return Some((len, end + 2));
         }
-        let mut len = usize::from(window[1].wrapping_sub(b'0'));
-        if len > 9 {
-            return None;
-        }
-        let mut at = 2;
-        while at < 10 {
-            let digit = window[at].wrapping_sub(b'0');
-            if digit > 9 {
-                break;
-            }
-            len = len * 10 + usize::from(digit);
-            at += 1;
-        }
-        (window[at] == b'\r' && window[at + 1] == b'\n').then_some((len, at + 2))
+        long_header(window, kind)
     }
+}
+
+/// Room for a header of up to nine digits; the few longer ones go the long way.
+const HEADER_WINDOW: usize = 12;
+
+#[cold]
+#[inline(never)]
+fn long_header(window: &[u8; HEADER_WINDOW], kind: u8) -> Option<(usize, usize)> {
+    let digits = window[1..10].iter().take_while(|b| b.is_ascii_digit());
+    let (len, count) = digits.fold((0, 0), |(len, count), &digit| {
+        (len * 10 + usize::from(digit - b'0'), count + 1)
+    });
+    let is_ended = window[count + 1] == b'\r' && window[count + 2] == b'\n';
+    (window[0] == kind && count > 0 && is_ended).then_some((len, count + 3))
 }

@@ -26,24 +26,25 @@ NO_SERVER = (
 )
 
 
-def _skip_without_server() -> None:
+@pytest.fixture(scope="session")
+def own_servers() -> None:
+    """Skips where no redis-server can be started; for tests that start one by themselves."""
     if NO_SERVER is not None:
         pytest.skip(NO_SERVER)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[RemoteServer | Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[RemoteServer | Server]:
     """The server that tests use unless they say otherwise (shared: leave it as it is)."""
     if not os.environ.get("REDIS_URL"):
-        _skip_without_server()
+        request.getfixturevalue("own_servers")
     with default_server() as found:
         yield found
 
 
 @pytest.fixture(scope="session", params=find_binaries() or [None], ids=str)
-def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def any_server(request: pytest.FixtureRequest, own_servers: None) -> Iterator[Server]:
     """One server of each version on this machine, one after another (shared)."""
-    _skip_without_server()
     with Server(request.param) as found:
         yield found
 
@@ -79,12 +80,11 @@ def stream() -> str:
 
 
 @pytest.fixture
-def make_server() -> Iterator[Callable[..., Server]]:
+def make_server(own_servers: None) -> Iterator[Callable[..., Server]]:
     """Makes servers of the test's own: ``make_server(binary, acl=[...], appendonly=True)``."""
     with ExitStack() as servers:
 
         def make(binary: Binary | None = None, **options: Any) -> Server:
-            _skip_without_server()
             return servers.enter_context(Server(binary, **options))
 
         yield make

@@ -6,7 +6,7 @@ use polars_arrow::array::{ArrayRef, PrimitiveArray};
 use polars_arrow::bitmap::MutableBitmap;
 use polars_arrow::datatypes::ArrowDataType;
 
-use super::column::Column;
+use super::column::{Column, room_like};
 use super::names::Names;
 use super::plan::{FieldType, Fields, Plan};
 use super::views::Views;
@@ -51,6 +51,18 @@ impl ChunkBuilder {
             timestamp: ids.timestamp.as_ref().map(|_| Numbers::default()),
             sequence: ids.sequence.as_ref().map(|_| Numbers::default()),
             columns,
+            appeared: Vec::new(),
+        }
+    }
+
+    /// A builder without rows, with room for about as many as another one has.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            rows: 0,
+            id: other.id.as_ref().map(Views::like),
+            timestamp: other.timestamp.as_ref().map(Numbers::like),
+            sequence: other.sequence.as_ref().map(Numbers::like),
+            columns: other.columns.iter().map(Column::like).collect(),
             appeared: Vec::new(),
         }
     }
@@ -154,6 +166,13 @@ struct Numbers {
 }
 
 impl Numbers {
+    fn like(&self) -> Self {
+        Self {
+            values: room_like(&self.values),
+            null: Vec::new(),
+        }
+    }
+
     /// Adds a number; whether it fitted.
     #[inline]
     fn push(&mut self, number: u64) -> bool {

@@ -84,6 +84,27 @@ impl Values {
         }
     }
 
+    /// Nothing, with room for about what is here.
+    fn like(&self) -> Self {
+        match self {
+            Self::String(views) => Self::String(views.like()),
+            Self::Binary(views) => Self::Binary(views.like()),
+            Self::Boolean(bits) => Self::Boolean(MutableBitmap::with_capacity(bits.len())),
+            Self::Int8(values) => Self::Int8(room_like(values)),
+            Self::Int16(values) => Self::Int16(room_like(values)),
+            Self::Int32(values) => Self::Int32(room_like(values)),
+            Self::Int64(values) => Self::Int64(room_like(values)),
+            Self::Int128(values) => Self::Int128(room_like(values)),
+            Self::UInt8(values) => Self::UInt8(room_like(values)),
+            Self::UInt16(values) => Self::UInt16(room_like(values)),
+            Self::UInt32(values) => Self::UInt32(room_like(values)),
+            Self::UInt64(values) => Self::UInt64(room_like(values)),
+            Self::UInt128(values) => Self::UInt128(room_like(values)),
+            Self::Float32(values) => Self::Float32(room_like(values)),
+            Self::Float64(values) => Self::Float64(room_like(values)),
+        }
+    }
+
     /// Adds the value of a text, or nothing if the text does not fit.
     #[inline]
     fn push(&mut self, text: &[u8]) -> bool {
@@ -163,6 +184,12 @@ impl Values {
     }
 }
 
+/// An empty vector with room for what is in this one, and a little more: runs
+/// of entries end at about the same length, not at the same.
+pub(super) fn room_like<T>(values: &[T]) -> Vec<T> {
+    Vec::with_capacity(values.len() + values.len() / 16)
+}
+
 #[inline(always)]
 fn push_some<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
     match value {
@@ -193,6 +220,15 @@ impl Column {
         Self {
             len: 0,
             values: Values::new(dtype),
+            validity: None,
+        }
+    }
+
+    /// An empty column with room for about what another one holds.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            len: 0,
+            values: other.values.like(),
             validity: None,
         }
     }

@@ -64,15 +64,14 @@ impl From<Malformed> for Fault {
 /// use polars_redis::decode::{
 ///     ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan, Progress,
 /// };
-/// use polars_redis::{EntryId, IdRange};
+/// use polars_redis::IdRange;
 ///
 /// let schema = vec![Field { name: "n".into(), dtype: FieldType::Int64 }];
 /// let plan = Arc::new(Plan::new(IdColumns::default(), Fields::Schema(schema), OnMisfit::Raise)?);
 /// let mut decoder = Decoder::new(plan.clone());
 /// let mut chunk = ChunkBuilder::new(&plan);
 ///
-/// let whole = IdRange::new(EntryId::MIN, EntryId::MAX).expect("not empty");
-/// decoder.begin_reply(whole);
+/// decoder.begin_reply(IdRange::ALL);
 /// let mut input: &[u8] = b"*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$2\r\n4";
 /// assert_eq!(decoder.decode(&mut input, &mut chunk), Ok(Progress::NeedMore));
 /// let mut input: &[u8] = b"2\r\n";
@@ -99,7 +98,7 @@ impl Decoder {
     pub fn begin_reply(&mut self, range: IdRange) {
         self.tokens = Tokenizer::new();
         self.entries.at = At::Reply;
-        self.entries.allowed = Some(range);
+        self.entries.allowed = range;
         self.entries.last = None;
         self.entries.in_reply = 0;
     }
@@ -179,8 +178,8 @@ struct Entries {
     id: EntryId,
     /// The last entry decoded whole.
     last: Option<EntryId>,
-    /// IDs that may still come.
-    allowed: Option<IdRange>,
+    /// IDs that may come.
+    allowed: IdRange,
     /// Values of the current entry that do not fit, by column. Where the entry
     /// names a field again, the later value counts and this one is forgotten.
     misfits: Vec<(usize, Misfit)>,
@@ -203,7 +202,7 @@ impl Entries {
             target: Target::Skip,
             id: EntryId::MIN,
             last: None,
-            allowed: None,
+            allowed: IdRange::ALL,
             misfits: Vec::new(),
         }
     }
@@ -320,14 +319,13 @@ impl Entries {
                 shorten(text)
             )));
         };
-        let allowed = self.allowed.filter(|a| a.start() <= id && id <= a.end());
-        let Some(allowed) = allowed else {
+        let is_next = self.last.is_none_or(|last| last < id);
+        if !is_next || id < self.allowed.start() || id > self.allowed.end() {
             return Err(Fault::Protocol(format!(
                 "entry {id} is out of order, or out of the range asked for"
             )));
-        };
+        }
         self.id = id;
-        self.allowed = allowed.after(id);
         self.misfits.clear();
         match chunk.begin_row(id, text) {
             Err(part) if self.plan.on_misfit() == OnMisfit::Raise => {

@@ -21,10 +21,6 @@ fn plan(schema: &[(&str, FieldType)], on_misfit: OnMisfit) -> Arc<Plan> {
     Arc::new(Plan::new(ids, fields, on_misfit).unwrap())
 }
 
-fn all_ids() -> IdRange {
-    IdRange::new(EntryId::MIN, EntryId::MAX).unwrap()
-}
-
 /// The reply that a server would send.
 fn reply(entries: &[(&str, &[&str])]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", entries.len());
@@ -44,7 +40,7 @@ fn decode(
 ) -> Result<(Progress, Table), (Fault, ChunkBuilder, Decoder)> {
     let mut decoder = Decoder::new(plan.clone());
     let mut chunk = ChunkBuilder::new(plan);
-    decoder.begin_reply(all_ids());
+    decoder.begin_reply(IdRange::ALL);
     let mut progress = Progress::NeedMore;
     for piece in pieces {
         let mut input = *piece;
@@ -178,13 +174,13 @@ fn an_abandoned_row_leaves_nothing_behind() {
         for end in 0..bytes.len() {
             let mut decoder = Decoder::new(plan.clone());
             let mut chunk = ChunkBuilder::new(&plan);
-            decoder.begin_reply(all_ids());
+            decoder.begin_reply(IdRange::ALL);
             let decoded = decoder.decode(&mut &bytes[..end], &mut chunk);
             assert_eq!(decoded, Ok(Progress::NeedMore));
             decoder.abandon(&mut chunk);
             // The connection was cut; the same decoder reads another entry.
             let next = reply(&[("99-0", &["other", "value"])]);
-            decoder.begin_reply(all_ids());
+            decoder.begin_reply(IdRange::ALL);
             let decoded = decoder.decode(&mut next.as_slice(), &mut chunk);
             assert_eq!(decoded, Ok(Progress::Done { entries: 1 }));
             let rows = chunk.rows();
@@ -396,11 +392,11 @@ fn what_follows_a_reply_is_left_alone() {
     let mut chunk = ChunkBuilder::new(&plan);
     let bytes = [mixed(), b"*1\r\n".to_vec()].concat();
     let mut input = bytes.as_slice();
-    decoder.begin_reply(all_ids());
+    decoder.begin_reply(IdRange::ALL);
     let done = decoder.decode(&mut input, &mut chunk);
     assert_eq!(done, Ok(Progress::Done { entries: 5 }));
     assert_eq!(input, b"*1\r\n");
-    decoder.begin_reply(all_ids());
+    decoder.begin_reply(IdRange::ALL);
     let mut empty: &[u8] = b"*0\r\n";
     let done = decoder.decode(&mut empty, &mut chunk);
     assert_eq!(done, Ok(Progress::Done { entries: 0 }));

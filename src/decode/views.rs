@@ -4,6 +4,7 @@ use polars_arrow::array::{BinaryViewArrayGeneric, View, ViewType};
 use polars_arrow::bitmap::Bitmap;
 use polars_buffer::Buffer;
 
+use super::column::room_like;
 use super::text::load_short;
 
 /// The most that one data buffer holds: offsets are 32 bits, signed in some readers.
@@ -18,6 +19,15 @@ pub struct Views {
 }
 
 impl Views {
+    /// No values, with room for about what is here.
+    pub fn like(&self) -> Self {
+        Self {
+            views: room_like(&self.views),
+            active: room_like(&self.active),
+            full: Vec::new(),
+        }
+    }
+
     /// Adds a value, copied once.
     #[inline]
     pub fn push(&mut self, value: &[u8]) {

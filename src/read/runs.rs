@@ -60,18 +60,22 @@ impl Runs {
         let index = match before {
             Some(before) if self.runs[before].goes_on_at(start, self.full) => before,
             _ => {
-                self.runs.insert(
-                    at,
-                    Run {
-                        start,
-                        next: Some(start),
-                        rows: ChunkBuilder::new(plan),
-                    },
-                );
+                let rows = self.room_for(before, start, plan);
+                let next = Some(start);
+                self.runs.insert(at, Run { start, next, rows });
                 at
             }
         };
         &mut self.runs[index].rows
+    }
+
+    /// A builder that has room from the start, where the run before is full:
+    /// this one will be, most likely.
+    fn room_for(&self, before: Option<usize>, start: EntryId, plan: &Plan) -> ChunkBuilder {
+        match before.map(|before| &self.runs[before]) {
+            Some(run) if run.next == Some(start) => ChunkBuilder::like(&run.rows),
+            _ => ChunkBuilder::new(plan),
+        }
     }
 
     /// The IDs of `covered` have been read, into the run [`at`](Self::at) its

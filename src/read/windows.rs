@@ -28,7 +28,7 @@ const MAX_GROWTH: f64 = 8.0;
 
 /// Requests in flight on a connection with no delay. They follow one another
 /// as replies come in, so other clients are served in between.
-const MIN_IN_FLIGHT: usize = 4;
+const MIN_IN_FLIGHT: usize = 6;
 /// Requests in flight at the most, however long the round trip is.
 const MAX_IN_FLIGHT: usize = 256;
 /// Requests in flight at first, however long the round trip is.

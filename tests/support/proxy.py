@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import math
 import selectors
 import socket
@@ -384,9 +383,7 @@ class Proxy:
         """Do something on its sockets; one end that resets it resets the other."""
         try:
             act()
-        except OSError as error:
-            if error.errno not in {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}:
-                raise
+        except ConnectionError:
             self._drop(connection, reset=True)
 
     def _watch(self, connection: _Connection) -> None:
@@ -484,7 +481,8 @@ class Proxy:
 
 
 def _reset(end: socket.socket) -> None:
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    linger = "hh" if sys.platform == "win32" else "ii"
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(linger, 1, 0))
     end.close()
 
 
