@@ -78,7 +78,8 @@ fn schema(wanted: &[&str]) -> Fields {
 /// how much room it will take.
 fn decode(reply: &[u8], plan: &Arc<Plan>, before: &ChunkBuilder) -> ChunkBuilder {
     let mut decoder = Decoder::new(plan.clone());
-    let mut chunk = ChunkBuilder::like(before);
+    let mut chunk = ChunkBuilder::with_room(plan, ENTRIES);
+    chunk.make_room_like(before);
     decoder.begin_reply(IdRange::ALL);
     for piece in reply.chunks(PIECE) {
         let mut input = piece;
@@ -115,7 +116,7 @@ fn benchmark(criterion: &mut Criterion) {
         ),
     ];
     for (name, plan) in plans {
-        let before = decode(&reply, &plan, &ChunkBuilder::new(&plan));
+        let before = decode(&reply, &plan, &ChunkBuilder::with_room(&plan, 0));
         assert_eq!(before.rows(), ENTRIES);
         group.bench_function(name, |bencher| {
             bencher.iter(|| black_box(decode(&reply, &plan, &before).finish()));

@@ -41,6 +41,9 @@ def to_fields(
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             msg = f"schema: expected pairs of a field name and a dtype, got {pair!r}"
             raise TypeError(msg)
+        if _is_dtype(pair[1]):
+            fields.append(pair)
+            continue
         # One field at a time: Polars' own schema would drop a repeated name.
         try:
             parsed = pl.Schema([pair])
@@ -49,6 +52,12 @@ def to_fields(
             raise TypeError(msg) from error
         fields.extend(parsed.items())
     return fields
+
+
+def _is_dtype(value: object) -> bool:
+    if isinstance(value, type):
+        return issubclass(value, pl.DataType)
+    return isinstance(value, pl.DataType)
 
 
 def column_name(parameter: str, name: str, *, include: bool) -> str | None:

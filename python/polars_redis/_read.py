@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from polars_redis import _core
 from polars_redis._arguments import SchemaLike, column_name, to_bound, to_fields
+from polars_redis._frames import to_frame
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -162,7 +163,7 @@ def read_stream(
     if block_ms is not None:
         msg = "block_ms: blocking reads are not supported yet"
         raise NotImplementedError(msg)
-    return _core.read_stream(
+    columns = _core.read_stream(
         url,
         stream,
         to_fields(schema),
@@ -178,6 +179,7 @@ def read_stream(
         ),
         strict=strict,
     )
+    return to_frame(columns)
 
 
 def _refuse_group_arguments(

@@ -6,7 +6,7 @@ use polars_arrow::array::{ArrayRef, PrimitiveArray};
 use polars_arrow::bitmap::MutableBitmap;
 use polars_arrow::datatypes::ArrowDataType;
 
-use super::column::{Column, room_like};
+use super::column::Column;
 use super::names::Names;
 use super::plan::{FieldType, Fields, Plan};
 use super::views::Views;
@@ -19,6 +19,8 @@ use crate::entry_id::EntryId;
 #[derive(Debug)]
 pub struct ChunkBuilder {
     rows: usize,
+    /// Rows that there is room for from the start.
+    room: usize,
     id: Option<Views>,
     timestamp: Option<Numbers>,
     sequence: Option<Numbers>,
@@ -38,32 +40,35 @@ pub(super) enum IdPart {
 }
 
 impl ChunkBuilder {
-    /// A builder without rows.
-    pub fn new(plan: &Plan) -> Self {
+    /// A builder without rows, with room for about `room` of them: memory that
+    /// is set aside, and used only as rows come.
+    pub fn with_room(plan: &Plan, room: usize) -> Self {
         let columns = match plan.fields() {
-            Fields::Schema(fields) => fields.iter().map(|f| Column::new(f.dtype)).collect(),
+            Fields::Schema(fields) => fields
+                .iter()
+                .map(|field| Column::with_room(field.dtype, room))
+                .collect(),
             Fields::Discover => Vec::new(),
         };
         let ids = plan.ids();
         Self {
             rows: 0,
-            id: ids.id.as_ref().map(|_| Views::default()),
-            timestamp: ids.timestamp.as_ref().map(|_| Numbers::default()),
-            sequence: ids.sequence.as_ref().map(|_| Numbers::default()),
+            room,
+            id: ids.id.as_ref().map(|_| Views::with_room(room)),
+            timestamp: ids.timestamp.as_ref().map(|_| Numbers::with_room(room)),
+            sequence: ids.sequence.as_ref().map(|_| Numbers::with_room(room)),
             columns,
             appeared: Vec::new(),
         }
     }
 
-    /// A builder without rows, with room for about as many as another one has.
-    pub fn like(other: &Self) -> Self {
-        Self {
-            rows: 0,
-            id: other.id.as_ref().map(Views::like),
-            timestamp: other.timestamp.as_ref().map(Numbers::like),
-            sequence: other.sequence.as_ref().map(Numbers::like),
-            columns: other.columns.iter().map(Column::like).collect(),
-            appeared: Vec::new(),
+    /// Makes room for long values too, as much as they took in another chunk.
+    pub fn make_room_like(&mut self, other: &Self) {
+        if let (Some(views), Some(other)) = (&mut self.id, &other.id) {
+            views.make_room_like(other);
+        }
+        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
+            column.make_room_like(other);
         }
     }
 
@@ -97,8 +102,9 @@ impl ChunkBuilder {
     #[inline]
     pub(super) fn set(&mut self, column: usize, text: &[u8]) -> bool {
         if column >= self.columns.len() {
-            self.columns
-                .resize_with(column + 1, || Column::new(FieldType::String));
+            self.columns.resize_with(column + 1, || {
+                Column::with_room(FieldType::String, self.room)
+            });
         }
         let values = &mut self.columns[column];
         if values.is_untouched() {
@@ -158,7 +164,7 @@ impl ChunkBuilder {
 }
 
 /// Parts of IDs as Int64, one a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
     values: Vec<i64>,
     /// Rows whose number is too large: hardly ever any.
@@ -166,9 +172,9 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn like(&self) -> Self {
+    fn with_room(rows: usize) -> Self {
         Self {
-            values: room_like(&self.values),
+            values: Vec::with_capacity(rows),
             null: Vec::new(),
         }
     }
@@ -231,7 +237,7 @@ impl Chunk {
     fn string_or_null(&self, at: usize) -> ArrayRef {
         match self.fields.get(at) {
             Some(array) => array.clone(),
-            None => Column::new(FieldType::String).finish(self.rows),
+            None => Column::with_room(FieldType::String, 0).finish(self.rows),
         }
     }
 }
@@ -258,7 +264,7 @@ impl Table {
     /// Puts chunks, given in the order of their entries, one below the other.
     pub fn new(plan: &Arc<Plan>, names: &Names, mut chunks: Vec<Chunk>) -> Self {
         if chunks.is_empty() {
-            chunks.push(ChunkBuilder::new(plan).finish());
+            chunks.push(ChunkBuilder::with_room(plan, 0).finish());
         }
         let rows = chunks.iter().map(Chunk::rows).sum();
         let ids = plan.ids();

@@ -64,44 +64,23 @@ macro_rules! for_each_kind {
 }
 
 impl Values {
-    fn new(dtype: FieldType) -> Self {
+    fn with_room(dtype: FieldType, rows: usize) -> Self {
         match dtype {
-            FieldType::String => Self::String(Views::default()),
-            FieldType::Binary => Self::Binary(Views::default()),
-            FieldType::Boolean => Self::Boolean(MutableBitmap::new()),
-            FieldType::Int8 => Self::Int8(Vec::new()),
-            FieldType::Int16 => Self::Int16(Vec::new()),
-            FieldType::Int32 => Self::Int32(Vec::new()),
-            FieldType::Int64 => Self::Int64(Vec::new()),
-            FieldType::Int128 => Self::Int128(Vec::new()),
-            FieldType::UInt8 => Self::UInt8(Vec::new()),
-            FieldType::UInt16 => Self::UInt16(Vec::new()),
-            FieldType::UInt32 => Self::UInt32(Vec::new()),
-            FieldType::UInt64 => Self::UInt64(Vec::new()),
-            FieldType::UInt128 => Self::UInt128(Vec::new()),
-            FieldType::Float32 => Self::Float32(Vec::new()),
-            FieldType::Float64 => Self::Float64(Vec::new()),
-        }
-    }
-
-    /// Nothing, with room for about what is here.
-    fn like(&self) -> Self {
-        match self {
-            Self::String(views) => Self::String(views.like()),
-            Self::Binary(views) => Self::Binary(views.like()),
-            Self::Boolean(bits) => Self::Boolean(MutableBitmap::with_capacity(bits.len())),
-            Self::Int8(values) => Self::Int8(room_like(values)),
-            Self::Int16(values) => Self::Int16(room_like(values)),
-            Self::Int32(values) => Self::Int32(room_like(values)),
-            Self::Int64(values) => Self::Int64(room_like(values)),
-            Self::Int128(values) => Self::Int128(room_like(values)),
-            Self::UInt8(values) => Self::UInt8(room_like(values)),
-            Self::UInt16(values) => Self::UInt16(room_like(values)),
-            Self::UInt32(values) => Self::UInt32(room_like(values)),
-            Self::UInt64(values) => Self::UInt64(room_like(values)),
-            Self::UInt128(values) => Self::UInt128(room_like(values)),
-            Self::Float32(values) => Self::Float32(room_like(values)),
-            Self::Float64(values) => Self::Float64(room_like(values)),
+            FieldType::String => Self::String(Views::with_room(rows)),
+            FieldType::Binary => Self::Binary(Views::with_room(rows)),
+            FieldType::Boolean => Self::Boolean(MutableBitmap::with_capacity(rows)),
+            FieldType::Int8 => Self::Int8(Vec::with_capacity(rows)),
+            FieldType::Int16 => Self::Int16(Vec::with_capacity(rows)),
+            FieldType::Int32 => Self::Int32(Vec::with_capacity(rows)),
+            FieldType::Int64 => Self::Int64(Vec::with_capacity(rows)),
+            FieldType::Int128 => Self::Int128(Vec::with_capacity(rows)),
+            FieldType::UInt8 => Self::UInt8(Vec::with_capacity(rows)),
+            FieldType::UInt16 => Self::UInt16(Vec::with_capacity(rows)),
+            FieldType::UInt32 => Self::UInt32(Vec::with_capacity(rows)),
+            FieldType::UInt64 => Self::UInt64(Vec::with_capacity(rows)),
+            FieldType::UInt128 => Self::UInt128(Vec::with_capacity(rows)),
+            FieldType::Float32 => Self::Float32(Vec::with_capacity(rows)),
+            FieldType::Float64 => Self::Float64(Vec::with_capacity(rows)),
         }
     }
 
@@ -184,12 +163,6 @@ impl Values {
     }
 }
 
-/// An empty vector with room for what is in this one, and a little more: runs
-/// of entries end at about the same length, not at the same.
-pub(super) fn room_like<T>(values: &[T]) -> Vec<T> {
-    Vec::with_capacity(values.len() + values.len() / 16)
-}
-
 #[inline(always)]
 fn push_some<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
     match value {
@@ -215,21 +188,24 @@ fn truncate_bits(bits: &mut MutableBitmap, len: usize) {
 }
 
 impl Column {
-    /// An empty column of a dtype.
-    pub fn new(dtype: FieldType) -> Self {
+    /// An empty column of a dtype, with room for `rows` rows.
+    pub fn with_room(dtype: FieldType, rows: usize) -> Self {
         Self {
             len: 0,
-            values: Values::new(dtype),
+            values: Values::with_room(dtype, rows),
             validity: None,
         }
     }
 
-    /// An empty column with room for about what another one holds.
-    pub fn like(other: &Self) -> Self {
-        Self {
-            len: 0,
-            values: other.values.like(),
-            validity: None,
+    /// Makes room for the data that `rows` rows of another column's kind take:
+    /// the bytes of long values, which no number of rows tells.
+    pub fn make_room_like(&mut self, other: &Self) {
+        if let (
+            Values::String(views) | Values::Binary(views),
+            Values::String(other) | Values::Binary(other),
+        ) = (&mut self.values, &other.values)
+        {
+            views.make_room_like(other);
         }
     }
 

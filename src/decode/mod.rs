@@ -69,7 +69,7 @@ impl From<Malformed> for Fault {
 /// let schema = vec![Field { name: "n".into(), dtype: FieldType::Int64 }];
 /// let plan = Arc::new(Plan::new(IdColumns::default(), Fields::Schema(schema), OnMisfit::Raise)?);
 /// let mut decoder = Decoder::new(plan.clone());
-/// let mut chunk = ChunkBuilder::new(&plan);
+/// let mut chunk = ChunkBuilder::with_room(&plan, 1);
 ///
 /// decoder.begin_reply(IdRange::ALL);
 /// let mut input: &[u8] = b"*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$2\r\n4";

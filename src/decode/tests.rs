@@ -39,7 +39,7 @@ fn decode(
     pieces: &[&[u8]],
 ) -> Result<(Progress, Table), (Fault, ChunkBuilder, Decoder)> {
     let mut decoder = Decoder::new(plan.clone());
-    let mut chunk = ChunkBuilder::new(plan);
+    let mut chunk = ChunkBuilder::with_room(plan, 0);
     decoder.begin_reply(IdRange::ALL);
     let mut progress = Progress::NeedMore;
     for piece in pieces {
@@ -173,7 +173,7 @@ fn an_abandoned_row_leaves_nothing_behind() {
         let bytes = mixed();
         for end in 0..bytes.len() {
             let mut decoder = Decoder::new(plan.clone());
-            let mut chunk = ChunkBuilder::new(&plan);
+            let mut chunk = ChunkBuilder::with_room(&plan, 0);
             decoder.begin_reply(IdRange::ALL);
             let decoded = decoder.decode(&mut &bytes[..end], &mut chunk);
             assert_eq!(decoded, Ok(Progress::NeedMore));
@@ -389,7 +389,7 @@ fn an_error_reply_is_the_servers_own_words() {
 fn what_follows_a_reply_is_left_alone() {
     let plan = plan(MIXED, OnMisfit::Raise);
     let mut decoder = Decoder::new(plan.clone());
-    let mut chunk = ChunkBuilder::new(&plan);
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
     let bytes = [mixed(), b"*1\r\n".to_vec()].concat();
     let mut input = bytes.as_slice();
     decoder.begin_reply(IdRange::ALL);

@@ -4,7 +4,6 @@ use polars_arrow::array::{BinaryViewArrayGeneric, View, ViewType};
 use polars_arrow::bitmap::Bitmap;
 use polars_buffer::Buffer;
 
-use super::column::room_like;
 use super::text::load_short;
 
 /// The most that one data buffer holds: offsets are 32 bits, signed in some readers.
@@ -19,13 +18,20 @@ pub struct Views {
 }
 
 impl Views {
-    /// No values, with room for about what is here.
-    pub fn like(&self) -> Self {
+    /// No values, with room for `rows` views. Room for the bytes of long values
+    /// is made as they come.
+    pub fn with_room(rows: usize) -> Self {
         Self {
-            views: room_like(&self.views),
-            active: room_like(&self.active),
-            full: Vec::new(),
+            views: Vec::with_capacity(rows),
+            ..Self::default()
         }
+    }
+
+    /// Makes room for as many bytes of long values as another column took, and
+    /// a few more.
+    pub fn make_room_like(&mut self, other: &Self) {
+        self.active
+            .reserve(other.active.len() + other.active.len() / 16);
     }
 
     /// Adds a value, copied once.

@@ -1,25 +1,22 @@
 //! Columns handed over to Polars, chunk by chunk, without a copy.
 
-use polars_core::prelude::{Column, DataFrame, DataType, Series};
-use pyo3_polars::PyDataFrame;
+use polars_core::prelude::{DataType, Series};
+use pyo3_polars::PySeries;
 
 use crate::decode::{FieldType, Table, TableColumn};
 
-/// The frame that a table's columns make.
-pub fn to_frame(table: Table) -> PyDataFrame {
-    let columns: Vec<Column> = table.columns.into_iter().map(to_column).collect();
-    // SAFETY: all columns have the table's rows, and no two have the same name:
-    // the plan sees to that.
-    PyDataFrame(unsafe { DataFrame::new_unchecked(table.rows, columns) })
+/// A table's columns.
+pub fn to_series(table: Table) -> Vec<PySeries> {
+    table.columns.into_iter().map(one_series).collect()
 }
 
-fn to_column(column: TableColumn) -> Column {
+fn one_series(column: TableColumn) -> PySeries {
     let dtype = to_dtype(column.dtype);
     // SAFETY: the builders make the arrays that Polars has for the dtype.
     let series = unsafe {
         Series::from_chunks_and_dtype_unchecked(column.name.into(), column.chunks, &dtype)
     };
-    series.into()
+    PySeries(series)
 }
 
 fn to_dtype(dtype: FieldType) -> DataType {

@@ -199,7 +199,8 @@ impl RangeReader<'_> {
         let Some(window) = self.windows.due() else {
             return Ok(());
         };
-        let rows = self.runs.at(window.range.start(), self.plan);
+        let expected = self.windows.expected();
+        let rows = self.runs.at(window.range.start(), self.plan, expected);
         self.decoder.begin_reply(window.range);
         self.in_reply = true;
         let mut bytes = 0;
@@ -234,7 +235,7 @@ impl RangeReader<'_> {
     fn lost(&mut self) {
         let mut decoded = None;
         if let (true, Some(window)) = (self.in_reply, self.windows.due()) {
-            let rows = self.runs.at(window.range.start(), self.plan);
+            let rows = self.runs.at(window.range.start(), self.plan, 0);
             self.decoder.abandon(rows);
             decoded = self.decoder.last_id();
             if let Some(covered) = decoded.and_then(|id| IdRange::new(window.range.start(), id)) {

@@ -54,13 +54,15 @@ impl Runs {
 
     /// Where the entries of a window that begins at `start` go: to the run that
     /// ends there, or to a new one.
-    pub fn at(&mut self, start: EntryId, plan: &Plan) -> &mut ChunkBuilder {
+    ///
+    /// `expected` is how many entries may come, for the room that is set aside.
+    pub fn at(&mut self, start: EntryId, plan: &Plan, expected: usize) -> &mut ChunkBuilder {
         let at = self.runs.partition_point(|run| run.start <= start);
         let before = at.checked_sub(1);
         let index = match before {
             Some(before) if self.runs[before].goes_on_at(start, self.full) => before,
             _ => {
-                let rows = self.room_for(before, start, plan);
+                let rows = self.builder(before, start, plan, expected);
                 let next = Some(start);
                 self.runs.insert(at, Run { start, next, rows });
                 at
@@ -69,13 +71,24 @@ impl Runs {
         &mut self.runs[index].rows
     }
 
-    /// A builder that has room from the start, where the run before is full:
-    /// this one will be, most likely.
-    fn room_for(&self, before: Option<usize>, start: EntryId, plan: &Plan) -> ChunkBuilder {
-        match before.map(|before| &self.runs[before]) {
-            Some(run) if run.next == Some(start) => ChunkBuilder::like(&run.rows),
-            _ => ChunkBuilder::new(plan),
+    /// A builder with room for what is expected. Where the run before is full,
+    /// this one will take as much room as that did, most likely.
+    fn builder(
+        &self,
+        before: Option<usize>,
+        start: EntryId,
+        plan: &Plan,
+        expected: usize,
+    ) -> ChunkBuilder {
+        // Runs end at about their full length, not at it.
+        let room = expected.min(self.full + self.full / 16);
+        let mut rows = ChunkBuilder::with_room(plan, room);
+        if let Some(run) = before.map(|before| &self.runs[before])
+            && run.next == Some(start)
+        {
+            rows.make_room_like(&run.rows);
         }
+        rows
     }
 
     /// The IDs of `covered` have been read, into the run [`at`](Self::at) its

@@ -99,6 +99,17 @@ impl Windows {
         self.in_flight.front().copied()
     }
 
+    /// About how many entries may still come, those in flight included.
+    pub fn expected(&self) -> usize {
+        let in_flight = self.in_flight.iter().map(|window| window.limit).sum();
+        let Some(ids) = self.ids_per_entry else {
+            return in_flight;
+        };
+        let span: f64 = self.todo.iter().map(|part| part.span()).sum();
+        // A float that is too large saturates.
+        in_flight.saturating_add((span / ids) as usize)
+    }
+
     /// The next window to ask for, if it is time for one. `wanted` is how many
     /// entries are wanted beyond those decoded, if that is limited.
     pub fn next(&mut self, wanted: Option<usize>) -> Option<Window> {
