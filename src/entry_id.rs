@@ -356,7 +356,7 @@ mod tests {
             assert_eq!(EntryId::from_reply(text.as_bytes()), expected, "{text}");
         }
         for at in 0..13 {
-            for byte in (0..=255).filter(|b| !(b'0'..=b'9').contains(b)) {
+            for byte in (0..=255u8).filter(|b| !b.is_ascii_digit()) {
                 let mut text = *b"1704067200000-3";
                 text[at] = byte;
                 assert_eq!(EntryId::from_reply(&text), None, "{byte} at {at}");

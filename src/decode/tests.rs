@@ -33,11 +33,11 @@ fn reply(entries: &[(&str, &[&str])]) -> Vec<u8> {
     bytes.into_bytes()
 }
 
+/// Where decoding stopped.
+type Stopped = Box<(Fault, ChunkBuilder, Decoder)>;
+
 /// Decodes pieces of one reply; how far it came.
-fn decode(
-    plan: &Arc<Plan>,
-    pieces: &[&[u8]],
-) -> Result<(Progress, Table), (Fault, ChunkBuilder, Decoder)> {
+fn decode(plan: &Arc<Plan>, pieces: &[&[u8]]) -> Result<(Progress, Table), Stopped> {
     let mut decoder = Decoder::new(plan.clone());
     let mut chunk = ChunkBuilder::with_room(plan, 0);
     decoder.begin_reply(IdRange::ALL);
@@ -46,7 +46,7 @@ fn decode(
         let mut input = *piece;
         match decoder.decode(&mut input, &mut chunk) {
             Ok(now) => progress = now,
-            Err(fault) => return Err((fault, chunk, decoder)),
+            Err(fault) => return Err(Box::new((fault, chunk, decoder))),
         }
         assert!(input.is_empty(), "all input is taken");
     }
@@ -213,7 +213,7 @@ fn fields_are_discovered_in_order_of_first_appearance() {
 #[test]
 fn a_value_that_does_not_fit_names_entry_and_field() {
     let bytes = reply(&[("1-0", &["n", "1"]), ("2-5", &["name", "x", "n", "1.5"])]);
-    let (fault, mut chunk, mut decoder) = decode(&plan(MIXED, OnMisfit::Raise), &[&bytes])
+    let (fault, mut chunk, mut decoder) = *decode(&plan(MIXED, OnMisfit::Raise), &[&bytes])
         .err()
         .unwrap();
     let reason = Misfit::Value {
@@ -248,7 +248,7 @@ fn of_a_field_named_twice_only_the_last_value_must_fit() {
     assert_eq!(table.rows, 1);
     // A later field's misfit is not forgotten when an earlier one is mended.
     let misfit = reply(&[("1-0", &["a", "x", "b", "y", "a", "2"])]);
-    let (fault, ..) = decode(&raise, &[&misfit]).err().unwrap();
+    let (fault, ..) = *decode(&raise, &[&misfit]).err().unwrap();
     assert!(matches!(fault, Fault::Value { field, .. } if field == "b"));
     let misfit = reply(&[("1-0", &["a", "1", "a", "x"])]);
     assert!(decode(&raise, &[&misfit]).is_err());
@@ -261,7 +261,7 @@ fn of_a_field_named_twice_only_the_last_value_must_fit() {
 #[test]
 fn a_discovered_field_must_not_have_the_name_of_an_id_column() {
     let bytes = reply(&[("1-0", &["_ts", "1"])]);
-    let (fault, ..) = decode(&plan(&[], OnMisfit::Null), &[&bytes]).err().unwrap();
+    let (fault, ..) = *decode(&plan(&[], OnMisfit::Null), &[&bytes]).err().unwrap();
     assert!(matches!(
         fault,
         Fault::Value {
@@ -275,7 +275,7 @@ fn a_discovered_field_must_not_have_the_name_of_an_id_column() {
 fn names_and_values_that_are_not_utf8_do_not_become_strings() {
     let bytes =
         b"*1\r\n*2\r\n$3\r\n1-0\r\n*4\r\n$1\r\n\xff\r\n$1\r\nx\r\n$1\r\na\r\n$2\r\n\xc3\x28\r\n";
-    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
+    let (fault, ..) = *decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
     assert!(matches!(
         fault,
         Fault::Value {
@@ -292,7 +292,7 @@ fn names_and_values_that_are_not_utf8_do_not_become_strings() {
 fn parts_of_an_id_that_no_int64_holds_do_not_fit() {
     let id = format!("1-{}", u64::MAX);
     let bytes = reply(&[(&id, &[])]);
-    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[&bytes])
+    let (fault, ..) = *decode(&plan(&[], OnMisfit::Raise), &[&bytes])
         .err()
         .unwrap();
     assert!(matches!(fault, Fault::Value { field, .. } if field == "_seq"));
@@ -342,7 +342,7 @@ fn hostile_replies_are_errors() {
                 let bytes = format!("{text}{pad}").into_bytes();
                 let single: Vec<&[u8]> = bytes.chunks(1).collect();
                 for pieces in [&[bytes.as_slice()][..], &single] {
-                    let (fault, ..) = decode(&plan, pieces).err().unwrap();
+                    let (fault, ..) = *decode(&plan, pieces).err().unwrap();
                     assert!(matches!(fault, Fault::Protocol(_)), "{text:?}: {fault:?}");
                 }
             }
@@ -373,14 +373,14 @@ fn a_line_without_end_is_an_error_before_it_fills_the_memory() {
     let pieces: Vec<&[u8]> = std::iter::once(b"*".as_slice())
         .chain(std::iter::repeat_n(piece.as_slice(), 100))
         .collect();
-    let (fault, ..) = decode(&plan, &pieces).err().unwrap();
+    let (fault, ..) = *decode(&plan, &pieces).err().unwrap();
     assert!(matches!(fault, Fault::Protocol(_)));
 }
 
 #[test]
 fn an_error_reply_is_the_servers_own_words() {
     let bytes = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
-    let (fault, ..) = decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
+    let (fault, ..) = *decode(&plan(&[], OnMisfit::Raise), &[bytes]).err().unwrap();
     let words = "WRONGTYPE Operation against a key holding the wrong kind of value";
     assert_eq!(fault, Fault::Server(words.into()));
 }
