@@ -99,6 +99,7 @@ impl Decoder {
         self.tokens = Tokenizer::new();
         self.entries.at = At::Reply;
         self.entries.allowed = range;
+        self.entries.first = None;
         self.entries.last = None;
         self.entries.in_reply = 0;
     }
@@ -137,9 +138,10 @@ impl Decoder {
         chunk.abandon_row();
     }
 
-    /// The ID of the last entry of the reply that was decoded whole.
-    pub fn last_id(&self) -> Option<EntryId> {
-        self.entries.last
+    /// The IDs of the entries of the reply that were decoded whole, from the
+    /// first to the last.
+    pub fn ids(&self) -> Option<IdRange> {
+        IdRange::new(self.entries.first?, self.entries.last?)
     }
 
     /// The field names seen so far.
@@ -176,7 +178,8 @@ struct Entries {
     /// Where the value of the current field goes.
     target: Target,
     id: EntryId,
-    /// The last entry decoded whole.
+    /// The first and the last entry of the reply that were decoded whole.
+    first: Option<EntryId>,
     last: Option<EntryId>,
     /// IDs that may come.
     allowed: IdRange,
@@ -201,6 +204,7 @@ impl Entries {
             fields: 0,
             target: Target::Skip,
             id: EntryId::MIN,
+            first: None,
             last: None,
             allowed: IdRange::ALL,
             misfits: Vec::new(),
@@ -433,6 +437,7 @@ impl Entries {
             });
         }
         chunk.commit_row();
+        self.first = self.first.or(Some(self.id));
         self.last = Some(self.id);
         self.at = At::Entry;
         Ok(())

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 /// What was found out about a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
+    /// No entry has a smaller ID.
+    pub first: EntryId,
     /// No entry has a greater ID.
     pub last: EntryId,
     /// How many IDs hold one entry, on average; not always known.
@@ -42,6 +44,7 @@ pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Option<
         Some(text) => return Err(failed(connection, stream, text)),
     };
     Ok(last.map(|last| Extent {
+        first: EntryId::MIN,
         last,
         ids_per_entry: None,
         round_trip,
@@ -68,6 +71,7 @@ fn from_info(reply: Value, round_trip: Duration) -> Option<Extent> {
     let last = info.get("last-entry").and_then(entry_id)?;
     let span = IdRange::new(first, last)?.span();
     Some(Extent {
+        first,
         last,
         ids_per_entry: Some(span / length),
         round_trip,

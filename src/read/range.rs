@@ -120,7 +120,7 @@ async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result
     let (Some(start), End::At(end)) = (start, query.end) else {
         return Ok(None);
     };
-    let range = IdRange::new(start, end.min(extent.last));
+    let range = IdRange::new(start.max(extent.first), end.min(extent.last));
     Ok(range.map(|range| Windows::new(range, extent.ids_per_entry, extent.round_trip)))
 }
 
@@ -215,11 +215,10 @@ impl RangeReader<'_> {
                 Ok(Progress::NeedMore) => {}
                 Ok(Progress::Done { entries }) => {
                     self.in_reply = false;
-                    let last = self.decoder.last_id();
                     let reply = Reply {
                         entries,
                         bytes,
-                        last,
+                        ids: self.decoder.ids(),
                     };
                     if let Some(covered) = self.windows.replied(reply) {
                         self.runs.cover(covered);
@@ -237,7 +236,7 @@ impl RangeReader<'_> {
         if let (true, Some(window)) = (self.in_reply, self.windows.due()) {
             let rows = self.runs.at(window.range.start(), self.plan, 0);
             self.decoder.abandon(rows);
-            decoded = self.decoder.last_id();
+            decoded = self.decoder.ids().map(IdRange::end);
             if let Some(covered) = decoded.and_then(|id| IdRange::new(window.range.start(), id)) {
                 self.runs.cover(covered);
                 self.backoff.succeeded();

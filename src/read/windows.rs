@@ -51,8 +51,8 @@ pub struct Window {
 pub struct Reply {
     pub entries: usize,
     pub bytes: usize,
-    /// ID of its last entry.
-    pub last: Option<EntryId>,
+    /// IDs from its first entry to its last.
+    pub ids: Option<IdRange>,
 }
 
 /// The plan of a range read: what is asked for, and what is still to ask.
@@ -139,15 +139,15 @@ impl Windows {
     pub fn replied(&mut self, reply: Reply) -> Option<IdRange> {
         let window = self.in_flight.pop_front()?;
         self.adapt_depth(window.sent.elapsed());
-        let covered = match reply.last {
-            Some(last) if reply.entries >= window.limit => {
-                self.put_back(window.range.after(last));
-                IdRange::new(window.range.start(), last)?
-            }
-            _ => window.range,
+        let Some(found) = reply.ids.filter(|_| reply.entries >= window.limit) else {
+            self.adapt_size(window.range, reply);
+            return Some(window.range);
         };
-        self.adapt_size(covered, reply);
-        Some(covered)
+        self.put_back(window.range.after(found.end()));
+        // What lies before the first entry says nothing of what comes after
+        // the last.
+        self.adapt_size(found, reply);
+        IdRange::new(window.range.start(), found.end())
     }
 
     /// The connection was lost: what is in flight will be asked for again,
@@ -188,15 +188,16 @@ impl Windows {
         }
     }
 
-    fn adapt_size(&mut self, covered: IdRange, reply: Reply) {
+    /// Learns from a reply with the entries of a stretch of IDs.
+    fn adapt_size(&mut self, stretch: IdRange, reply: Reply) {
         let target = self.target() as f64;
-        let most = covered.span() * MAX_GROWTH / target;
+        let most = stretch.span() * MAX_GROWTH / target;
         if reply.entries == 0 {
             self.ids_per_entry = Some(self.ids_per_entry.map_or(most, |ids| ids.max(most)));
             return;
         }
         let entries = reply.entries as f64;
-        let seen = (covered.span() / entries).min(most);
+        let seen = (stretch.span() / entries).min(most);
         // The middle of what was thought and what was seen, on the scale of
         // factors: one odd window does not turn the plan over.
         self.ids_per_entry = Some(match self.ids_per_entry {
@@ -248,7 +249,9 @@ mod tests {
             windows.replied(Reply {
                 entries: entries.len(),
                 bytes: entries.len() * 100,
-                last: entries.last().copied(),
+                ids: entries
+                    .first()
+                    .and_then(|first| IdRange::new(*first, *entries.last()?)),
             });
         }
         found.sort();
