@@ -102,9 +102,10 @@ impl ChunkBuilder {
     #[inline]
     pub(super) fn set(&mut self, column: usize, text: &[u8]) -> bool {
         if column >= self.columns.len() {
-            self.columns.resize_with(column + 1, || {
-                Column::with_room(FieldType::String, self.room)
-            });
+            // What the first entry has, most have; what comes later may be rare.
+            let room = if self.rows == 0 { self.room } else { 0 };
+            self.columns
+                .resize_with(column + 1, || Column::with_room(FieldType::String, room));
         }
         let values = &mut self.columns[column];
         if values.is_untouched() {

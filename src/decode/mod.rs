@@ -167,7 +167,7 @@ struct Entries {
     plan: Arc<Plan>,
     names: Names,
     /// By position in the entry.
-    predictions: Vec<Option<Prediction>>,
+    predictions: Vec<Prediction>,
     at: At,
     /// Entries of the reply that have not begun.
     entries_left: usize,
@@ -270,7 +270,7 @@ impl Entries {
 
     #[inline(always)]
     fn predicted(&self, position: usize, cursor: &mut Cursor<'_>) -> Option<Target> {
-        let prediction = self.predictions.get(position)?.as_ref()?;
+        let prediction = self.predictions.get(position)?;
         let (target, len) = prediction.check(cursor.rest())?;
         cursor.advance(len);
         Some(target)
@@ -386,7 +386,7 @@ impl Entries {
         let position = self.fields - self.fields_left;
         if position < MAX_PREDICTIONS {
             if position >= self.predictions.len() {
-                self.predictions.resize(position + 1, None);
+                self.predictions.resize(position + 1, Prediction::NONE);
             }
             self.predictions[position] = Prediction::new(name, self.target);
         }

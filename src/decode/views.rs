@@ -35,7 +35,7 @@ impl Views {
     }
 
     /// Adds a value, copied once.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, value: &[u8]) {
         let view = if value.len() <= View::MAX_INLINE_SIZE as usize {
             inline(value)

@@ -25,21 +25,25 @@ pub struct Extent {
 
 /// Finds out where a stream ends; `None` if it has no entries.
 ///
-/// `XINFO` tells most. A user who may not run it can see the last entry by
-/// `XREVRANGE`, and one who may run nothing but `XRANGE` finds it by halving.
+/// `XINFO` tells most. Where a user may not run it, `XREVRANGE` shows the last
+/// entry, and where `XRANGE` is all that is allowed, halving finds it.
 pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Option<Extent>> {
     let begun = Instant::now();
     let reply = connection.query(&command::stream_info(stream)).await?;
     let round_trip = begun.elapsed();
     match error_text(&reply) {
-        None => return Ok(from_info(reply, round_trip)),
+        None => {
+            if let Some(known) = from_info(reply, round_trip) {
+                return Ok(known);
+            }
+        }
         Some(text) if text.contains("no such key") => return Ok(None),
-        Some(text) if !is_forbidden(&text) => return Err(failed(connection, stream, text)),
-        Some(_) => {}
+        Some(text) if is_forbidden(&text) => {}
+        Some(text) => return Err(failed(connection, stream, text)),
     }
     let reply = connection.query(&command::last_entry(stream)).await?;
     let last = match error_text(&reply) {
-        None => first_id(&reply),
+        None => first_id(connection, stream, &reply)?,
         Some(text) if is_forbidden(&text) => last_by_halving(connection, stream).await?,
         Some(text) => return Err(failed(connection, stream, text)),
     };
@@ -61,39 +65,50 @@ fn failed(connection: &Connection, stream: &str, reply: String) -> Error {
     Error::from_reply(format!("stream {stream:?}"), reply)
 }
 
-fn from_info(reply: Value, round_trip: Duration) -> Option<Extent> {
+/// What `XINFO` tells: of no entries, of an extent, or nothing that is understood.
+fn from_info(reply: Value, round_trip: Duration) -> Option<Option<Extent>> {
     let info: HashMap<String, Value> = FromRedisValue::from_redis_value(reply).ok()?;
-    let length = match info.get("length") {
-        Some(Value::Int(length)) if *length > 0 => *length as f64,
+    let length = match info.get("length")? {
+        Value::Int(0) => return Some(None),
+        Value::Int(length) => *length as f64,
         _ => return None,
     };
-    let first = info.get("first-entry").and_then(entry_id)?;
-    let last = info.get("last-entry").and_then(entry_id)?;
+    let first = entry_id(info.get("first-entry")?)?;
+    let last = entry_id(info.get("last-entry")?)?;
     let span = IdRange::new(first, last)?.span();
-    Some(Extent {
+    Some(Some(Extent {
         first,
         last,
         ids_per_entry: Some(span / length),
         round_trip,
-    })
+    }))
 }
 
 /// The ID of an entry.
 fn entry_id(entry: &Value) -> Option<EntryId> {
-    match entry {
-        Value::Array(parts) => match parts.first()? {
-            Value::BulkString(id) => EntryId::from_reply(id),
-            _ => None,
-        },
-        _ => None,
-    }
+    let Value::Array(parts) = entry else {
+        return None;
+    };
+    let Value::BulkString(id) = parts.first()? else {
+        return None;
+    };
+    EntryId::from_reply(id)
 }
 
-/// The ID of the first entry of a reply.
-fn first_id(entries: &Value) -> Option<EntryId> {
-    match entries {
-        Value::Array(entries) => entry_id(entries.first()?),
-        _ => None,
+/// The ID of the first entry of a reply, if it has one.
+fn first_id(connection: &Connection, stream: &str, reply: &Value) -> Result<Option<EntryId>> {
+    let first = match reply {
+        Value::Array(entries) => entries.first(),
+        Value::Nil => None,
+        other => Some(other),
+    };
+    match first.map(entry_id) {
+        None => Ok(None),
+        Some(Some(id)) => Ok(Some(id)),
+        Some(None) => Err(Error::Protocol {
+            context: format!("stream {stream:?} at {}", connection.address().peer()),
+            reason: "a reply without entries where entries were due".into(),
+        }),
     }
 }
 
@@ -112,7 +127,8 @@ async fn last_by_halving(connection: &mut Connection, stream: &str) -> Result<Op
         if let Some(text) = error_text(&reply) {
             return Err(failed(connection, stream, text));
         }
-        match (first_id(&reply), least, from.previous()) {
+        let found = first_id(connection, stream, &reply)?;
+        match (found, least, from.previous()) {
             (Some(id), ..) => least = Some(id),
             (None, Some(_), Some(before)) => most = before,
             (None, ..) => return Ok(None),
