@@ -201,9 +201,10 @@ def section_neighbours(server: EmbeddedRedis, rounds: int) -> None:
     base = statistics.median(wait for wait, _ in big)
     p99 = statistics.median(wait for _, wait in ours)
     told = f"max {longest:.1f} ms, p99 {p99:.1f} ms; one XRANGE of everything {base:.0f} ms"
-    table("Another client's PING meanwhile", [
-        judge("longest wait, ours / one XRANGE", told, longest / base, 0.05, most=True)
-    ])
+    table(
+        "Another client's PING meanwhile",
+        [judge("longest wait, ours / one XRANGE", told, longest / base, 0.05, most=True)],
+    )
 
 
 def section_short(server: EmbeddedRedis, calls: int) -> None:
@@ -216,14 +217,16 @@ def section_short(server: EmbeddedRedis, calls: int) -> None:
     def theirs() -> pl.DataFrame:
         entries: Any = client.xrange(STREAM, count=100)
         ids = [entry for entry, _ in entries]
-        return pl.DataFrame({
-            "_id": ids,
-            "_ts": [int(entry.split("-")[0]) for entry in ids],
-            "user_id": [fields["user_id"] for _, fields in entries],
-            "action": [fields["action"] for _, fields in entries],
-            "quantity": [int(fields["quantity"]) for _, fields in entries],
-            "value": [float(fields["value"]) for _, fields in entries],
-        })
+        return pl.DataFrame(
+            {
+                "_id": ids,
+                "_ts": [int(entry.split("-")[0]) for entry in ids],
+                "user_id": [fields["user_id"] for _, fields in entries],
+                "action": [fields["action"] for _, fields in entries],
+                "quantity": [int(fields["quantity"]) for _, fields in entries],
+                "value": [float(fields["value"]) for _, fields in entries],
+            }
+        )
 
     assert ours().equals(theirs())
     times: dict[str, list[float]] = {"ours": [], "theirs": []}

@@ -118,9 +118,9 @@ def typed(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
         "quantity": pl.Int64,
         "value": pl.Float64,
     }
-    return lambda: polars_redis.read_stream(url, stream, schema, count=1), lambda: (
-        polars_redis.read_stream(url, stream, schema)
-    )
+    return lambda: polars_redis.read_stream(
+        url, stream, schema, count=1
+    ), lambda: polars_redis.read_stream(url, stream, schema)
 
 
 def untyped(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
@@ -128,8 +128,8 @@ def untyped(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read
     import polars_redis
 
     url = f"redis://{host}:{port}"
-    return lambda: polars_redis.read_stream(url, stream, count=1), lambda: (
-        polars_redis.read_stream(url, stream)
+    return lambda: polars_redis.read_stream(url, stream, count=1), lambda: polars_redis.read_stream(
+        url, stream
     )
 
 
