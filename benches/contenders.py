@@ -154,10 +154,9 @@ def by_hand(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read
         }
         source = _entries_by_page(client, stream)
         for page in [client.xrange(stream, count=limit)] if limit else source:
-            for entry, fields in page:
-                ids.append(entry)
-                for name, values in columns.items():
-                    values.append(fields[name])
+            ids += [entry for entry, _ in page]
+            for name, values in columns.items():
+                values += [fields[name] for _, fields in page]
         return pl.DataFrame({"_id": ids, **columns}).with_columns(
             pl.col("_id").str.split("-").list.first().cast(pl.Int64).alias("_ts"),
             pl.col("quantity").cast(pl.Int64),
@@ -168,26 +167,20 @@ def by_hand(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read
 
 
 def dicts(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
-    """redis-py with hiredis: a dict an entry, its values converted in Python."""
+    """redis-py with hiredis: one XRANGE, a dict an entry, a frame of the dicts."""
     import polars as pl
     import redis
 
     client = redis.Redis(host, port, decode_responses=True)
 
-    def row(entry: str, fields: dict[str, str]) -> dict[str, object]:
-        return {
-            "_id": entry,
-            "_ts": int(entry.split("-")[0]),
-            "user_id": fields["user_id"],
-            "action": fields["action"],
-            "quantity": int(fields["quantity"]),
-            "value": float(fields["value"]),
-        }
-
-    def read(limit: int | None = None) -> pl.DataFrame:
-        source = _entries_by_page(client, stream)
-        batches = [client.xrange(stream, count=limit)] if limit else source
-        return pl.DataFrame([row(entry, fields) for page in batches for entry, fields in page])
+    def read(count: int | None = None) -> pl.DataFrame:
+        entries: Any = client.xrange(stream, count=count)
+        rows = [
+            {"_id": entry, "_ts": int(entry.split("-")[0]), **fields} for entry, fields in entries
+        ]
+        return pl.DataFrame(rows).with_columns(
+            pl.col("quantity").cast(pl.Int64), pl.col("value").cast(pl.Float64)
+        )
 
     return lambda: read(1), read
 

@@ -163,7 +163,7 @@ def read_stream(
     if block_ms is not None:
         msg = "block_ms: blocking reads are not supported yet"
         raise NotImplementedError(msg)
-    columns = _core.read_stream(
+    structs = _core.read_stream(
         url,
         stream,
         to_fields(schema),
@@ -179,7 +179,7 @@ def read_stream(
         ),
         strict=strict,
     )
-    return to_frame(columns)
+    return to_frame(structs)
 
 
 def _refuse_group_arguments(

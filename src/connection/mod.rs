@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 
 /// Size of the read buffer. Large, to take what a loopback or a fast network
 /// delivers in few calls; small enough to stay in the second-level cache.
-const INBOX_LEN: usize = 256 * 1024;
+const INBOX_LEN: usize = 128 * 1024;
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);

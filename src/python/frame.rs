@@ -1,22 +1,30 @@
-//! Columns handed over to Polars, chunk by chunk, without a copy.
+//! A frame handed over to Polars, chunk by chunk, without a copy.
 
-use polars_core::prelude::{DataType, Series};
+use polars_core::prelude::{DataType, IntoSeries, Series, StructChunked};
+use pyo3::PyResult;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3_polars::PySeries;
 
 use crate::decode::{FieldType, Table, TableColumn};
 
-/// A table's columns.
-pub fn to_series(table: Table) -> Vec<PySeries> {
-    table.columns.into_iter().map(one_series).collect()
+/// A table as one series of structs, to be unnested: one hand-over costs less
+/// than one a column, which short reads would feel. Nothing if it has no columns.
+pub fn to_structs(table: Table) -> PyResult<Option<PySeries>> {
+    if table.columns.is_empty() {
+        return Ok(None);
+    }
+    let rows = table.rows;
+    let columns: Vec<Series> = table.columns.into_iter().map(to_series).collect();
+    // Columns of one length, under different names: the plan sees to that.
+    let structs = StructChunked::from_series("".into(), rows, columns.iter())
+        .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    Ok(Some(PySeries(structs.into_series())))
 }
 
-fn one_series(column: TableColumn) -> PySeries {
+fn to_series(column: TableColumn) -> Series {
     let dtype = to_dtype(column.dtype);
     // SAFETY: the builders make the arrays that Polars has for the dtype.
-    let series = unsafe {
-        Series::from_chunks_and_dtype_unchecked(column.name.into(), column.chunks, &dtype)
-    };
-    PySeries(series)
+    unsafe { Series::from_chunks_and_dtype_unchecked(column.name.into(), column.chunks, &dtype) }
 }
 
 fn to_dtype(dtype: FieldType) -> DataType {

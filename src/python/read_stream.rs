@@ -5,14 +5,14 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3_polars::PySeries;
 
-use super::frame::to_series;
+use super::frame::to_structs;
 use super::runtime::wait;
 use super::schema::{self, PySchema};
 use crate::address::Address;
 use crate::decode::IdColumns;
 use crate::read::{RangeQuery, read_range};
 
-/// Reads a range of a stream: the columns of its frame.
+/// Reads a range of a stream: its frame as structs.
 #[pyfunction]
 #[pyo3(signature = (url, stream, schema, start_id, end_id, count, *, id_column, timestamp_column, sequence_column, strict))]
 #[expect(
@@ -31,7 +31,7 @@ pub fn read_stream(
     timestamp_column: Option<String>,
     sequence_column: Option<String>,
     strict: bool,
-) -> PyResult<Vec<PySeries>> {
+) -> PyResult<Option<PySeries>> {
     let address = Arc::new(Address::parse(url)?);
     let ids = IdColumns {
         id: id_column,
@@ -46,5 +46,5 @@ pub fn read_stream(
         count: schema::count(count)?,
     };
     let table = wait(py, read_range(&address, &query, &plan))??;
-    Ok(to_series(table))
+    to_structs(table)
 }
