@@ -4,6 +4,7 @@
 //! are redacted by the connection that received them.
 
 use std::fmt;
+use std::io;
 
 use crate::entry_id::EntryId;
 
@@ -23,7 +24,11 @@ pub enum Error {
 
     /// The server could not be reached, or the connection broke.
     #[error("{peer}: {reason}")]
-    Connection { peer: String, reason: String },
+    Connection {
+        peer: String,
+        reason: String,
+        kind: io::ErrorKind,
+    },
 
     /// The server was silent for longer than its deadline.
     #[error("{peer}: {reason}")]
@@ -56,6 +61,18 @@ impl Error {
             },
             _ => Self::Response { context, reply },
         }
+    }
+
+    /// Whether somebody was there, and ended the connection.
+    pub(crate) fn is_cut(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        matches!(
+            self,
+            Self::Connection {
+                kind: BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof,
+                ..
+            }
+        )
     }
 
     /// Whether the same attempt may succeed in a moment: the connection broke,

@@ -33,6 +33,9 @@ use crate::error::{Error, Result};
 /// delivers in few calls; small enough to stay in the second-level cache.
 const INBOX_LEN: usize = 128 * 1024;
 
+/// Attempts to make a connection to a server that takes it and then cuts it.
+const CONNECT_ATTEMPTS: usize = 3;
+
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two such questions.
@@ -85,7 +88,8 @@ impl Connection {
         Self::connect(address).await
     }
 
-    /// A new connection to `address`.
+    /// A new connection to `address`. One that is cut before it was used is
+    /// made again, twice at the most.
     ///
     /// # Errors
     /// [`Error::Connection`] or [`Error::Timeout`] if the server cannot be
@@ -94,15 +98,13 @@ impl Connection {
     pub async fn connect(address: &Arc<Address>) -> Result<Self> {
         let deadline = address.connect_timeout;
         let connecting = async {
-            let mut connection = Self {
-                socket: connect_socket(address).await?,
-                address: address.clone(),
-                inbox: Inbox::new(),
-                outbox: Vec::new(),
-                sent: 0,
-            };
-            handshake::introduce(&mut connection).await?;
-            Ok(connection)
+            for _ in 1..CONNECT_ATTEMPTS {
+                match Self::introduced(address).await {
+                    Err(error) if error.is_cut() => {}
+                    result => return result,
+                }
+            }
+            Self::introduced(address).await
         };
         match timeout(deadline, connecting).await {
             Ok(result) => result,
@@ -111,6 +113,18 @@ impl Connection {
                 reason: format!("no connection within {deadline:?}"),
             }),
         }
+    }
+
+    async fn introduced(address: &Arc<Address>) -> Result<Self> {
+        let mut connection = Self {
+            socket: connect_socket(address).await?,
+            address: address.clone(),
+            inbox: Inbox::new(),
+            outbox: Vec::new(),
+            sent: 0,
+        };
+        handshake::introduce(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Keeps the connection for the next one who wants this address. It must be
@@ -209,6 +223,7 @@ impl Connection {
         Error::Connection {
             peer: self.address.peer(),
             reason,
+            kind: error.kind(),
         }
     }
 
@@ -228,6 +243,7 @@ async fn connect_socket(address: &Address) -> Result<TcpStream> {
     let failed = |error: &io::Error| Error::Connection {
         peer: address.peer(),
         reason: format!("cannot connect: {error}"),
+        kind: error.kind(),
     };
     let mut last = io::Error::other("the host name has no address");
     let candidates = lookup_host((address.host.as_str(), address.port))

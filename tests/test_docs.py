@@ -1,0 +1,85 @@
+"""Every Python example of the documentation runs as it is printed."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import polars_redis
+from support.streams import add
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTED_URL = "redis://localhost"
+FIRST_MS = 1_704_067_200_000
+ACTIONS = ("click", "view", "purchase")
+
+
+@pytest.fixture
+def events(client: redis.Redis) -> None:
+    """The stream that the examples read: one entry a millisecond."""
+    fields = (
+        {"user_id": f"user_{n + 1}", "action": ACTIONS[n % 3], "value": 10 * (n + 1)}
+        for n in range(200)
+    )
+    add(client, "events", ((f"{FIRST_MS + n}-0", entry) for n, entry in enumerate(fields)))
+
+
+def blocks(page: Path) -> Iterator[tuple[str, int]]:
+    """Each example of a page, with the number of lines that come before it."""
+    text = page.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        yield found[1], text.count("\n", 0, found.start(1))
+
+
+def at(url: str, source: str) -> str:
+    """The example, on the server of the tests."""
+    more = "&" if "?" in url else "?"
+    return source.replace(f"{PRINTED_URL}?", url + more).replace(PRINTED_URL, url)
+
+
+def run(page: Path, url: str) -> None:
+    """Run a page's examples in their order, as a reader who types them one after another."""
+    names: dict[str, Any] = {"__name__": page.stem}
+    for source, before in blocks(page):
+        # Empty lines in front, so that a traceback names the line of the page.
+        code = compile("\n" * before + at(url, source), str(page), "exec")
+        exec(code, names)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p))], ids=lambda page: page.name)
+@pytest.mark.usefixtures("events")
+def test_examples_of_a_page_run(page: Path, redis_url: str) -> None:
+    run(page, redis_url)
+
+
+def test_there_are_examples_and_none_is_missed() -> None:
+    counts = {page.name: len(list(blocks(page))) for page in PAGES}
+    assert counts["README.md"] > 0
+    assert counts["reading.md"] > 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        # An indented fence, or another spelling of the language, would not be run.
+        fences = re.findall(r"^\s*(?:```|~~~)\s*(?:py|python|pycon)\b", text, re.I | re.M)
+        assert len(fences) == counts[page.name], page.name
+
+
+@pytest.mark.parametrize("name", polars_redis.__all__)
+@pytest.mark.usefixtures("events")
+def test_examples_of_a_docstring_print_what_they_say(name: str, redis_url: str) -> None:
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in doctest.DocTestFinder(recurse=False).find(getattr(polars_redis, name), name):
+        for example in test.examples:
+            example.source = at(redis_url, example.source)
+        assert runner.run(test, clear_globs=True).failed == 0
+        assert test.examples or name != "read_stream"
