@@ -1,4 +1,4 @@
-"""This library beside redis-py and a bare socket, in turn, on one server.
+"""polars-redis beside redis-py and a bare socket, in turn, on one server.
 
 Prints a Markdown table a section: what was measured, the goal, and whether it was met. Only the
 ratios mean something from one machine to the next. ``--quick`` shows that it runs.
@@ -24,9 +24,9 @@ from typing import Any
 
 import polars as pl
 import redis
-from contenders import command, connect, drain_all_at_once, entry_id, pages
 
 import polars_redis
+from contenders import command, connect, drain_all_at_once, entry_id, pages
 from embedded_redis import Binary, EmbeddedRedis, find_binaries
 
 HERE = Path(__file__).resolve().parent
@@ -193,8 +193,8 @@ def section_neighbours(server: EmbeddedRedis, rounds: int) -> None:
     url = server.url
     whole = [command("XRANGE", STREAM, "-", "+")]
     big, ours = [], []
+    host, port = server.host, server.port
     for _ in range(rounds):
-        host, port = server.host, server.port
         big.append(neighbour(server, lambda: drain_all_at_once(host, port, whole)))
         ours.append(neighbour(server, lambda: polars_redis.read_stream(url, STREAM, SCHEMA)))
     longest = max(wait for wait, _ in ours)

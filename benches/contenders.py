@@ -54,6 +54,20 @@ def connect(host: str, port: int) -> socket.socket:
     return sock
 
 
+def receive(sock: socket.socket, buffer: bytearray) -> int:
+    """Take the bytes that have come; the peer may not end before the mark."""
+    count = sock.recv_into(buffer)
+    if count == 0:
+        msg = "the server closed the connection"
+        raise ConnectionError(msg)
+    return count
+
+
+def last_bytes(tail: bytes, buffer: bytearray, count: int) -> bytes:
+    """The last bytes of all that came: the mark may come in two pieces."""
+    return (tail + buffer[max(0, count - len(MARK)) : count])[-len(MARK) :]
+
+
 def drain_all_at_once(host: str, port: int, commands: list[bytes]) -> int:
     """Send every page, then an ECHO; take the bytes that come. Nothing is parsed."""
     with connect(host, port) as sock:
@@ -62,12 +76,13 @@ def drain_all_at_once(host: str, port: int, commands: list[bytes]) -> int:
         sender.start()
         buffer = bytearray(1 << 20)
         received = 0
-        while True:
-            count = sock.recv_into(buffer)
+        tail = b""
+        while tail != MARK:
+            count = receive(sock, buffer)
             received += count
-            if buffer[max(0, count - len(MARK)) : count].endswith(b"done\r\n"):
-                sender.join()
-                return received
+            tail = last_bytes(tail, buffer, count)
+        sender.join()
+        return received
 
 
 def drain_few_in_flight(host: str, port: int, commands: list[bytes], total: int) -> int:
@@ -76,16 +91,17 @@ def drain_few_in_flight(host: str, port: int, commands: list[bytes], total: int)
     with connect(host, port) as sock:
         buffer = bytearray(1 << 20)
         sent = received = 0
-        while True:
+        tail = b""
+        while tail != MARK:
             due = min(len(commands), int(received / page_len) + IN_FLIGHT)
             if due > sent:
                 batch = b"".join(commands[sent:due])
                 sock.sendall(batch + (command("ECHO", "done") if due == len(commands) else b""))
                 sent = due
-            count = sock.recv_into(buffer)
+            count = receive(sock, buffer)
             received += count
-            if buffer[max(0, count - len(MARK)) : count].endswith(b"done\r\n"):
-                return received
+            tail = last_bytes(tail, buffer, count)
+        return received
 
 
 def bare(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
@@ -106,7 +122,7 @@ def bare_few(host: str, port: int, stream: str, entries: int) -> tuple[Read, Rea
 
 
 def typed(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
-    """This library, with a schema."""
+    """polars-redis, with a schema."""
     import polars as pl
 
     import polars_redis
@@ -124,7 +140,7 @@ def typed(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
 
 
 def untyped(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
-    """This library, without a schema."""
+    """polars-redis, without a schema."""
     import polars_redis
 
     url = f"redis://{host}:{port}"

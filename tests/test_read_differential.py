@@ -92,7 +92,9 @@ def test_equal_to_plain_python(
     for (ms, seq), fields in sorted(entries.items()):
         words = [word for pair in fields for word in pair]
         client.execute_command("XADD", stream, f"{ms}-{seq}", *words)
-    start, end = ("%d-%d" % b if b else default for b, default in zip(bounds, "-+", strict=True))
+    start, end = (
+        f"{b[0]}-{b[1]}" if b else default for b, default in zip(bounds, "-+", strict=True)
+    )
     df = redis.read_stream(redis_url, stream, schema, start, end, count, strict=False)
 
     raw = client.execute_command("XRANGE", stream, start, end, *(["COUNT", count] if count else []))

@@ -81,7 +81,7 @@ def test_no_server(closed_port: int) -> None:
 
 
 def test_no_such_host() -> None:
-    with pytest.raises(RedisConnectionError, match="no-such-host.invalid:6379") as caught:
+    with pytest.raises(RedisConnectionError, match=r"no-such-host\.invalid:6379") as caught:
         redis.read_stream(f"redis://:{SECRET}@no-such-host.invalid", "s")
     assert_no_secret(caught.value)
 
@@ -141,9 +141,11 @@ def test_a_server_that_asks_for_a_password(make_server: Callable[..., Server]) -
 def test_a_server_that_echoes_what_it_does_not_know() -> None:
     # What a Redis answers whose AUTH was renamed.
     words = f"ERR unknown command 'AUTH', with args beginning with: '{SECRET}' "
-    with peer(f"-{words}\r\n".encode()) as port:
-        with pytest.raises(AuthenticationError, match=r"unknown command.*\*\*\*") as caught:
-            redis.read_stream(f"redis://:{SECRET}@127.0.0.1:{port}", "s")
+    with (
+        peer(f"-{words}\r\n".encode()) as port,
+        pytest.raises(AuthenticationError, match=r"unknown command.*\*\*\*") as caught,
+    ):
+        redis.read_stream(f"redis://:{SECRET}@127.0.0.1:{port}", "s")
     assert_no_secret(caught.value)
 
 
@@ -199,11 +201,11 @@ def producing(server: Any, stream: str) -> Iterator[None]:
 def test_missing_rights_are_named(make_server: Callable[..., Server]) -> None:
     server, url = restricted(make_server, "+xlen")
     add_numbered(server.client(), "events", ["1-0"])
-    with pytest.raises(ResponseError, match="NOPERM.*xrange") as caught:
+    with pytest.raises(ResponseError, match=r"NOPERM.*xrange") as caught:
         redis.read_stream(url, "events")
     assert_no_secret(caught.value)
     _, url = restricted(make_server, "+xrange +xinfo +xrevrange")
-    with pytest.raises(ResponseError, match="NOPERM.*key"):
+    with pytest.raises(ResponseError, match=r"NOPERM.*key"):
         redis.read_stream(url, "other")
 
 
@@ -236,7 +238,7 @@ def test_db_client_name_and_user(make_server: Callable[..., Server]) -> None:
     ],
 )
 def test_wrong_urls(url: str) -> None:
-    with pytest.raises(ValueError, match="^url: ") as caught:
+    with pytest.raises(ValueError, match=r"^url: ") as caught:
         redis.read_stream(url, "s")
     assert SECRET not in str(caught.value)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +179,7 @@ def test_no_descriptor_and_no_thread_is_left(redis_url: str, stream: str) -> Non
 
 
 def _descriptors() -> int:
-    if not os.path.isdir("/proc/self/fd"):
+    listing = Path("/proc/self/fd")
+    if not listing.is_dir():
         pytest.skip("the system does not list a process's descriptors")
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in listing.iterdir())

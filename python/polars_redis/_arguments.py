@@ -7,9 +7,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 if TYPE_CHECKING:
-    from polars.datatypes import DataType, DataTypeClass
+    from polars.datatypes import DataType
 
 SchemaLike: TypeAlias = (
     "Mapping[str, DataType | DataTypeClass | type[Any]] "
@@ -41,23 +42,18 @@ def to_fields(
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
             msg = f"schema: expected pairs of a field name and a dtype, got {pair!r}"
             raise TypeError(msg)
-        if _is_dtype(pair[1]):
-            fields.append(pair)
-            continue
-        # One field at a time: Polars' own schema would drop a repeated name.
-        try:
-            parsed = pl.Schema([pair])
-        except (TypeError, ValueError) as error:
-            msg = f"schema: field {pair[0]!r}: {pair[1]!r} is not a dtype"
-            raise TypeError(msg) from error
-        fields.extend(parsed.items())
+        fields.append((pair[0], _to_dtype(*pair)))
     return fields
 
 
-def _is_dtype(value: object) -> bool:
-    if isinstance(value, type):
-        return issubclass(value, pl.DataType)
-    return isinstance(value, pl.DataType)
+def _to_dtype(name: str, dtype: DataType | DataTypeClass | type[Any]) -> DataType | DataTypeClass:
+    if isinstance(dtype, pl.DataType | DataTypeClass):
+        return dtype
+    try:
+        return pl.Schema({name: dtype})[name]
+    except (TypeError, ValueError) as error:
+        msg = f"schema: field {name!r}: {dtype!r} is not a dtype"
+        raise TypeError(msg) from error
 
 
 def column_name(parameter: str, name: str, *, include: bool) -> str | None:

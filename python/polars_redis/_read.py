@@ -174,9 +174,7 @@ def read_stream(
         timestamp_column=column_name(
             "timestamp_column", timestamp_column, include=include_timestamp
         ),
-        sequence_column=column_name(
-            "sequence_column", sequence_column, include=include_sequence
-        ),
+        sequence_column=column_name("sequence_column", sequence_column, include=include_sequence),
         strict=strict,
     )
     return to_frame(structs)

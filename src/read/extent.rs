@@ -17,8 +17,9 @@ pub struct Extent {
     pub first: EntryId,
     /// No entry has a greater ID.
     pub last: EntryId,
-    /// How many IDs hold one entry, on average; not always known.
-    pub ids_per_entry: Option<f64>,
+    /// How many IDs hold one entry on average, and about how many bytes an entry
+    /// has; not always known.
+    pub density: Option<(f64, f64)>,
     /// Time that a short command took.
     pub round_trip: Duration,
 }
@@ -50,7 +51,7 @@ pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Option<
     Ok(last.map(|last| Extent {
         first: EntryId::MIN,
         last,
-        ids_per_entry: None,
+        density: None,
         round_trip,
     }))
 }
@@ -73,15 +74,25 @@ fn from_info(reply: Value, round_trip: Duration) -> Option<Option<Extent>> {
         Value::Int(length) => *length as f64,
         _ => return None,
     };
-    let first = entry_id(info.get("first-entry")?)?;
-    let last = entry_id(info.get("last-entry")?)?;
+    let (first_entry, last_entry) = (info.get("first-entry")?, info.get("last-entry")?);
+    let (first, last) = (entry_id(first_entry)?, entry_id(last_entry)?);
     let span = IdRange::new(first, last)?.span();
+    let bytes = size(first_entry).max(size(last_entry));
     Some(Some(Extent {
         first,
         last,
-        ids_per_entry: Some(span / length),
+        density: Some((span / length, bytes as f64)),
         round_trip,
     }))
+}
+
+/// About how many bytes a value takes in a reply.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::BulkString(text) => text.len() + 8,
+        Value::Array(parts) => 4 + parts.iter().map(size).sum::<usize>(),
+        _ => 4,
+    }
 }
 
 /// The ID of an entry.

@@ -15,8 +15,8 @@ use crate::error::{DecodeError, Error, Result};
 
 /// Rows of a chunk of the result.
 const CHUNK_ROWS: usize = 65_536;
-/// Entries that are read by one request, without asking first how many there are.
-const ONE_REQUEST: usize = 1000;
+/// Entries that are read without asking first how many there are.
+const SHORT_READ: usize = 1000;
 /// How long a read that has begun goes on trying against a server that fails.
 const RETRY_BUDGET: Duration = Duration::from_secs(10);
 
@@ -104,10 +104,10 @@ async fn begin(
 }
 
 async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result<Option<Windows>> {
-    let is_short = query.count.is_some_and(|count| count <= ONE_REQUEST);
+    let is_short = query.count.is_some_and(|count| count <= SHORT_READ);
     if let (true, Start::At(start), End::At(end)) = (is_short, query.start, query.end) {
         let range = IdRange::new(start, end);
-        return Ok(range.map(|range| Windows::new(range, None, Duration::ZERO)));
+        return Ok(range.map(Windows::new));
     }
     let Some(extent) = extent(connection, &query.stream).await? else {
         return Ok(None);
@@ -121,7 +121,13 @@ async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result
         return Ok(None);
     };
     let range = IdRange::new(start.max(extent.first), end.min(extent.last));
-    Ok(range.map(|range| Windows::new(range, extent.ids_per_entry, extent.round_trip)))
+    Ok(range.map(|range| {
+        let windows = Windows::new(range).with_round_trip(extent.round_trip);
+        match extent.density {
+            Some((ids, bytes)) => windows.with_density(ids, bytes),
+            None => windows,
+        }
+    }))
 }
 
 /// A new connection after an error that may pass; else the error.

@@ -16,9 +16,7 @@ use crate::entry_id::{EntryId, IdRange};
 /// Entries a window should hold: under a millisecond of the server's time.
 const TARGET_ENTRIES: usize = 1000;
 /// Entries a window should hold before the size of an entry is known.
-const FIRST_TARGET_ENTRIES: usize = 500;
-/// The least that is asked for at once, however large the entries are.
-const MIN_TARGET_ENTRIES: usize = 16;
+const FIRST_TARGET_ENTRIES: usize = 100;
 /// Bytes a reply should have where entries are large.
 const TARGET_BYTES: f64 = 192.0 * 1024.0;
 /// A reply may hold this many times the entries that its window should.
@@ -71,17 +69,31 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// A plan for `range`, of which about `entries` lie in `span` IDs.
-    pub fn new(range: IdRange, ids_per_entry: Option<f64>, round_trip: Duration) -> Self {
-        let by_round_trip = round_trip.as_secs_f64() / WINDOW_TIME.as_secs_f64();
+    /// A plan for `range`, of which nothing is known.
+    pub fn new(range: IdRange) -> Self {
         Self {
             todo: vec![range],
             in_flight: VecDeque::new(),
-            ids_per_entry,
+            ids_per_entry: None,
             bytes_per_entry: None,
-            depth: (by_round_trip as usize).clamp(MIN_IN_FLIGHT, MAX_FIRST_IN_FLIGHT),
-            round_trip,
+            depth: MIN_IN_FLIGHT,
+            round_trip: Duration::MAX,
         }
+    }
+
+    /// The same plan, knowing how many IDs and bytes there are to an entry.
+    pub fn with_density(mut self, ids_per_entry: f64, bytes_per_entry: f64) -> Self {
+        self.ids_per_entry = Some(ids_per_entry);
+        self.bytes_per_entry = Some(bytes_per_entry);
+        self
+    }
+
+    /// The same plan, knowing how long a short command takes.
+    pub fn with_round_trip(mut self, round_trip: Duration) -> Self {
+        let windows = round_trip.as_secs_f64() / WINDOW_TIME.as_secs_f64();
+        self.depth = (windows as usize).clamp(MIN_IN_FLIGHT, MAX_FIRST_IN_FLIGHT);
+        self.round_trip = round_trip;
+        self
     }
 
     /// Whether everything was asked for and answered.
@@ -182,9 +194,7 @@ impl Windows {
     fn target(&self) -> usize {
         match self.bytes_per_entry {
             None => FIRST_TARGET_ENTRIES,
-            Some(bytes) => {
-                ((TARGET_BYTES / bytes) as usize).clamp(MIN_TARGET_ENTRIES, TARGET_ENTRIES)
-            }
+            Some(bytes) => ((TARGET_BYTES / bytes) as usize).clamp(1, TARGET_ENTRIES),
         }
     }
 
@@ -234,7 +244,10 @@ mod tests {
     /// Reads a sorted list of IDs by the plan; the number of requests it took.
     fn drain(ids: &[EntryId], ids_per_entry: Option<f64>) -> usize {
         let range = IdRange::new(ids[0], ids[ids.len() - 1]).unwrap();
-        let mut windows = Windows::new(range, ids_per_entry, Duration::ZERO);
+        let mut windows = Windows::new(range);
+        if let Some(ids) = ids_per_entry {
+            windows = windows.with_density(ids, 100.0);
+        }
         let mut found = Vec::new();
         let mut requests = 0;
         while !windows.is_finished() {
@@ -304,16 +317,28 @@ mod tests {
     #[test]
     fn a_limited_read_asks_for_little_more_than_it_wants() {
         let range = IdRange::new(EntryId::MIN, id(1_000_000, 0)).unwrap();
-        let mut windows = Windows::new(range, Some(range.span() / 1e6), Duration::ZERO);
+        let mut windows = Windows::new(range).with_density(range.span() / 1e6, 100.0);
         let window = windows.next(Some(100)).unwrap();
         assert_eq!(window.limit, 100);
         assert_eq!(windows.next(Some(100)), None);
     }
 
     #[test]
+    fn large_entries_make_small_windows() {
+        let range = IdRange::new(EntryId::MIN, id(1_000, 0)).unwrap();
+        let limit = |bytes| {
+            let mut windows = Windows::new(range).with_density(1.0, bytes);
+            windows.next(None).unwrap().limit
+        };
+        assert_eq!(limit(100.0), TARGET_ENTRIES * LIMIT_FACTOR);
+        assert!((10..50).contains(&limit(10_000.0)));
+        assert_eq!(limit(1e6), LIMIT_FACTOR);
+    }
+
+    #[test]
     fn what_was_lost_is_asked_for_again_in_order() {
         let range = IdRange::new(id(0, 0), id(9_999, u64::MAX)).unwrap();
-        let mut windows = Windows::new(range, Some(range.span() / 10_000.0), Duration::ZERO);
+        let mut windows = Windows::new(range).with_density(range.span() / 10_000.0, 100.0);
         let first = windows.next(None).unwrap();
         let second = windows.next(None).unwrap();
         windows.lost(Some(first.range.start()));

@@ -18,7 +18,7 @@ def add(client: redis.Redis, stream: str, entries: Iterable[tuple[str, Any]]) ->
     pipeline = client.pipeline(transaction=False)
     for entry_id, fields in entries:
         flat = [x for pair in fields.items() for x in pair] if isinstance(fields, dict) else fields
-        pipeline.execute_command("XADD", stream, entry_id, *flat)
+        pipeline.execute_command("XADD", stream, entry_id, *flat)  # type: ignore[no-untyped-call]
         ids.append(entry_id)
         if len(ids) % 10_000 == 0:
             pipeline.execute()
