@@ -46,11 +46,13 @@ def to_fields(
     return fields
 
 
-def _to_dtype(name: str, dtype: DataType | DataTypeClass | type[Any]) -> DataType | DataTypeClass:
-    if isinstance(dtype, pl.DataType | DataTypeClass):
+def _to_dtype(name: str, dtype: Any) -> DataType | DataTypeClass:
+    if isinstance(dtype, pl.DataType):
+        return dtype
+    if isinstance(dtype, DataTypeClass):
         return dtype
     try:
-        return pl.Schema({name: dtype})[name]
+        return pl.Schema([(name, dtype)])[name]
     except (TypeError, ValueError) as error:
         msg = f"schema: field {name!r}: {dtype!r} is not a dtype"
         raise TypeError(msg) from error
