@@ -69,6 +69,11 @@ impl Address {
                 "url: expected redis://[[user]:password@]host[:port][/db]".into(),
             ));
         };
+        if url.fragment().is_some() {
+            return Err(Error::Argument(
+                "url: unexpected \"#\": in a password it is written %23".into(),
+            ));
+        }
         let mut from_query = FromQuery::default();
         for (name, value) in url.query_pairs() {
             from_query.set(&name, &value)?;
@@ -253,6 +258,7 @@ mod tests {
             "redis://:hunter2@h?socket_timeout=inf",
             "redis://:hunter2@h?client_name=hunter2%20x",
             "redis://:hunter2@h?ssl_cert_reqs=hunter2",
+            "redis://h#hunter2",
         ] {
             let error = Address::parse(url).unwrap_err();
             assert!(matches!(error, Error::Argument(_)), "{url}: {error:?}");
