@@ -180,8 +180,6 @@ class Proxy:
     ----------
     connections
         How many connections there have been.
-    bytes_up, bytes_down
-        How many bytes were passed from clients to the server, and from the server to clients.
     """
 
     def __init__(
@@ -200,8 +198,8 @@ class Proxy:
         self._listener: socket.socket | None = None
         self.port = 0
         self.connections = 0
-        self.bytes_up = 0
-        self.bytes_down = 0
+        self._bytes_up = 0
+        self._bytes_down = 0
 
     # -- what it says ----------------------------------------------------------
 
@@ -214,6 +212,18 @@ class Proxy:
     def live(self) -> int:
         """How many connections are open now."""
         return len(self._live)
+
+    @property
+    def bytes_up(self) -> int:
+        """How many bytes were passed from clients to the server."""
+        self._settle()
+        return self._bytes_up
+
+    @property
+    def bytes_down(self) -> int:
+        """How many bytes were passed from the server to clients."""
+        self._settle()
+        return self._bytes_down
 
     def rewrite(self, url: str) -> str:
         """Give the URL that leads through this proxy and is `url` in all else."""
@@ -279,6 +289,11 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _settle(self) -> None:
+        """Wait until all that a peer has seen of it is counted: it counts after it has sent."""
+        if self._thread is not None:
+            self._order(lambda: None)
 
     # -- in the thread ---------------------------------------------------------
 
@@ -375,9 +390,9 @@ class Proxy:
             if line.write(connection.allowed(line), chunk):
                 connection.blocked.add(line.sink)
             if line is connection.down:
-                self.bytes_down += line.passed - before
+                self._bytes_down += line.passed - before
             else:
-                self.bytes_up += line.passed - before
+                self._bytes_up += line.passed - before
 
     def _guarded(self, connection: _Connection, act: Callable[[], None]) -> None:
         """Do something on its sockets; one end that resets it resets the other."""
