@@ -12,9 +12,9 @@ mod backoff;
 mod handshake;
 mod kept;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use redis::{Cmd, Value};
@@ -35,6 +35,11 @@ const INBOX_LEN: usize = 128 * 1024;
 
 /// Attempts to make a connection to a server that takes it and then cuts it.
 const CONNECT_ATTEMPTS: usize = 3;
+
+/// How long [`Connection::received_soon`] looks for bytes before it sleeps.
+/// To fall asleep and be woken takes about as long as a server on the same
+/// machine or the same rack takes for a short command.
+const PATIENCE: Duration = Duration::from_micros(150);
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -76,6 +81,12 @@ impl Inbox {
 
     fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// So many bytes have been read into the buffer, which was empty.
+    fn fill(&mut self, received: usize) {
+        self.start = 0;
+        self.end = received;
     }
 }
 
@@ -147,6 +158,7 @@ impl Connection {
 
     /// Sends what is queued.
     pub async fn flush(&mut self) -> Result<()> {
+        self.flush_at_once()?;
         while self.sent < self.outbox.len() {
             let writing = self.socket.write(&self.outbox[self.sent..]);
             match timeout(self.address.socket_timeout, writing).await {
@@ -160,6 +172,38 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends what the socket takes at once, which is nearly always everything,
+    /// without asking the runtime whether it may.
+    fn flush_at_once(&mut self) -> Result<()> {
+        if self.sent == self.outbox.len() {
+            return Ok(());
+        }
+        match (&*SockRef::from(&self.socket)).write(&self.outbox[self.sent..]) {
+            Ok(written) => self.sent += written,
+            Err(error) if is_not_now(&error) => {}
+            Err(error) => return Err(self.broken(&error)),
+        }
+        Ok(())
+    }
+
+    /// As [`received`](Self::received), for the reply to a short command: looks
+    /// for the bytes for a moment before it sleeps.
+    pub async fn received_soon(&mut self) -> Result<&[u8]> {
+        let begun = Instant::now();
+        while self.inbox.is_empty() && begun.elapsed() < PATIENCE {
+            let received = (&*SockRef::from(&self.socket)).read(&mut self.inbox.buffer);
+            match received {
+                // The end of the connection is seen again below.
+                Ok(0) => break,
+                Ok(received) => self.inbox.fill(received),
+                // The server may be waiting for this very core.
+                Err(error) if is_not_now(&error) => std::thread::yield_now(),
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+        self.received().await
+    }
+
     /// Bytes that have come and were not consumed; waits for some if there are
     /// none.
     pub async fn received(&mut self) -> Result<&[u8]> {
@@ -171,8 +215,7 @@ impl Connection {
                 Ok(Err(error)) => return Err(self.broken(&error)),
                 Err(_) => return Err(self.silent()),
             };
-            self.inbox.start = 0;
-            self.inbox.end = received;
+            self.inbox.fill(received);
         }
         Ok(&self.inbox.buffer[self.inbox.start..self.inbox.end])
     }
@@ -236,6 +279,12 @@ impl Connection {
             ),
         }
     }
+}
+
+/// Whether a socket that does not block would have to.
+fn is_not_now(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted)
 }
 
 /// Connects to the first of the host's addresses that answers.

@@ -31,6 +31,12 @@ pub struct RangeQuery {
     pub count: Option<usize>,
 }
 
+impl RangeQuery {
+    fn is_short(&self) -> bool {
+        self.count.is_some_and(|count| count <= SHORT_READ)
+    }
+}
+
 /// Reads the entries of a range with `XRANGE`, oldest first.
 ///
 /// Without `count` the range ends at what is the last entry when the read
@@ -64,6 +70,7 @@ pub async fn read_range(
                 windows,
                 runs,
                 in_reply: false,
+                is_short: query.is_short(),
             };
             reader.read().await?;
             chunks = reader.runs.finish().map(|rows| rows.finish()).collect();
@@ -104,8 +111,7 @@ async fn begin(
 }
 
 async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result<Option<Windows>> {
-    let is_short = query.count.is_some_and(|count| count <= SHORT_READ);
-    if let (true, Start::At(start), End::At(end)) = (is_short, query.start, query.end) {
+    if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
         let range = IdRange::new(start, end);
         return Ok(range.map(Windows::new));
     }
@@ -157,6 +163,8 @@ struct RangeReader<'a> {
     runs: Runs,
     /// Whether the reply that is due has begun to be decoded.
     in_reply: bool,
+    /// Whether few entries are wanted, so that they are here in a moment.
+    is_short: bool,
 }
 
 impl RangeReader<'_> {
@@ -211,7 +219,10 @@ impl RangeReader<'_> {
         self.in_reply = true;
         let mut bytes = 0;
         loop {
-            let received = self.connection.received().await?;
+            let received = match self.is_short {
+                true => self.connection.received_soon().await?,
+                false => self.connection.received().await?,
+            };
             let mut input = received;
             let progress = self.decoder.decode(&mut input, rows);
             let taken = received.len() - input.len();
