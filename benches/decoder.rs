@@ -11,7 +11,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use polars_redis::IdRange;
 use polars_redis::decode::{
-    ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan,
+    ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan, Shape,
 };
 
 #[global_allocator]
@@ -53,6 +53,7 @@ fn ids() -> IdColumns {
         id: Some("_id".into()),
         timestamp: Some("_ts".into()),
         sequence: None,
+        deliveries: None,
     }
 }
 
@@ -85,7 +86,7 @@ fn decode(reply: &[u8], plan: &Arc<Plan>, before: &ChunkBuilder) -> ChunkBuilder
     let mut decoder = Decoder::new(plan.clone());
     let mut chunk = ChunkBuilder::with_room(plan, ENTRIES);
     chunk.make_room_like(before);
-    decoder.begin_reply(IdRange::ALL);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL);
     for piece in reply.chunks(PIECE) {
         let mut input = piece;
         decoder

@@ -160,6 +160,7 @@ fn plan() -> Arc<Plan> {
         id: Some("_id".into()),
         timestamp: Some("_ts".into()),
         sequence: None,
+        deliveries: None,
     };
     let schema = [
         ("user_id", FieldType::String),
@@ -206,7 +207,7 @@ fn main() {
     for _ in 0..ROUNDS {
         let (seconds, _) = drain(&server, entries, Some(total));
         let begun = Instant::now();
-        let table = runtime
+        let (table, _) = runtime
             .block_on(read_range(&address, &query, &plan))
             .expect("the server answers");
         let read = begun.elapsed().as_secs_f64();

@@ -76,11 +76,29 @@ impl Error {
     }
 
     /// Whether the same attempt may succeed in a moment: the connection broke,
-    /// or the server is still loading its data.
+    /// or the server is loading its data, busy, or no longer the one to ask.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connection { .. } | Self::Timeout { .. } => true,
-            Self::Response { reply, .. } => reply.starts_with("LOADING"),
+            Self::Response { reply, .. } => matches!(
+                reply.split(' ').next(),
+                Some("LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN")
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the server could not be reached, rather than refused something.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connection { .. } | Self::Timeout { .. })
+    }
+
+    /// Whether the consumer group, or its stream, is not there (any more).
+    pub(crate) fn is_no_group(&self) -> bool {
+        match self {
+            Self::Response { reply, .. } => {
+                matches!(reply.split(' ').next(), Some("NOGROUP" | "UNBLOCKED"))
+            }
             _ => false,
         }
     }

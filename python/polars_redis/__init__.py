@@ -5,8 +5,27 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from polars_redis import exceptions
+from polars_redis._acknowledge import ack_entries, ack_entries_async
+from polars_redis._iterate import (
+    AsyncStreamIterator,
+    StreamIterator,
+    StreamStats,
+    iter_stream,
+    iter_stream_async,
+)
 from polars_redis._read import read_stream
 
 __version__ = version("polars-redis")
 
-__all__ = ["__version__", "exceptions", "read_stream"]
+__all__ = [
+    "AsyncStreamIterator",
+    "StreamIterator",
+    "StreamStats",
+    "__version__",
+    "ack_entries",
+    "ack_entries_async",
+    "exceptions",
+    "iter_stream",
+    "iter_stream_async",
+    "read_stream",
+]

@@ -58,6 +58,44 @@ def _to_dtype(name: str, dtype: Any) -> DataType | DataTypeClass:
         raise TypeError(msg) from error
 
 
+def options(
+    *,
+    schema: SchemaLike | None,
+    start_id: str | int | datetime,
+    end_id: str | int | datetime,
+    include_id: bool,
+    include_timestamp: bool,
+    include_sequence: bool,
+    include_delivery_count: bool,
+    id_column: str,
+    timestamp_column: str,
+    sequence_column: str,
+    delivery_count_column: str,
+    max_deliveries: int | None = None,
+    dead_letter: str | None = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """Bring the arguments of a read into the form that the core takes."""
+    return {
+        "schema": to_fields(schema),
+        "start_id": to_bound(start_id),
+        "end_id": to_bound(end_id),
+        "id_column": column_name("id_column", id_column, include=include_id),
+        "timestamp_column": column_name(
+            "timestamp_column", timestamp_column, include=include_timestamp
+        ),
+        "sequence_column": column_name(
+            "sequence_column", sequence_column, include=include_sequence
+        ),
+        "delivery_count_column": column_name(
+            "delivery_count_column", delivery_count_column, include=include_delivery_count
+        ),
+        "max_deliveries": max_deliveries,
+        "dead_letter": dead_letter,
+        **others,
+    }
+
+
 def column_name(parameter: str, name: str, *, include: bool) -> str | None:
     """Give the name of an id column, or None for one that is left out."""
     if not isinstance(name, str):

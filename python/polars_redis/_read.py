@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
-from polars_redis._arguments import SchemaLike, column_name, to_bound, to_fields
-from polars_redis._frames import to_frame
+from polars_redis._arguments import SchemaLike, options
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,10 +41,14 @@ def read_stream(
 ) -> pl.DataFrame:
     """Read the entries of a stream into a DataFrame.
 
-    The entries of the range are read with ``XRANGE``, oldest first, several
-    small requests in flight, and decoded straight into Arrow columns. Without
-    `count` the range ends at what was the last entry when the call began, so
-    that it returns while producers keep writing.
+    Without a group, the entries of the range are read with ``XRANGE``, oldest
+    first, several small requests in flight, and decoded straight into Arrow
+    columns. Without `count` the range ends at what was the last entry when the
+    call began, so that it returns while producers keep writing.
+
+    With a group, the entries that other consumers left unacknowledged for
+    `claim_idle_ms` are taken over (``XPENDING``, ``XCLAIM``), then the new ones
+    that are there are read (``XREADGROUP``).
 
     Parameters
     ----------
@@ -73,15 +76,20 @@ def read_stream(
     count
         The most entries to read.
     block_ms
-        Milliseconds to wait for a first entry. Not supported yet.
+        Milliseconds to wait for a first entry if none is there (``XREAD BLOCK``);
+        0 waits for ever, None not at all.
     group
-        Consumer group to read as. Not supported yet.
+        Consumer group to read as. Then `start_id` is ``"-"`` or ``">"`` for new
+        entries, or an entry ID for this consumer's own pending entries after it;
+        `end_id` cannot be given.
     consumer
-        Name of this consumer in the group. Not supported yet.
+        Name of this consumer in the group; needed with a group.
     auto_ack
-        Acknowledge what was decoded. Not supported yet.
+        Whether the entries are acknowledged (``XACK``) once they were decoded,
+        before they are returned. If not, they are pending until `ack_entries`.
     create_group
-        Make the group if it is missing. Group reads are not supported yet.
+        Whether a missing group is made, from the stream's first entry on; the
+        stream too.
     include_id
         Whether to give the entry ID as a column of String.
     include_timestamp
@@ -94,13 +102,13 @@ def read_stream(
         Whether a text that does not fit its dtype is an error; if not, it
         becomes null.
     claim_idle_ms
-        Idle milliseconds after which entries of other consumers are claimed.
-        Group reads are not supported yet.
+        Milliseconds after which pending entries are taken over from their
+        consumers; None never does.
     include_delivery_count
-        Whether to give how often an entry was delivered. Group reads are not
-        supported yet.
+        Whether to give how often each entry has been delivered, this time
+        included, as Int64; with a group only.
     delivery_count_column
-        Name of that column.
+        Name of that column. It comes before the fields.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def read_stream(
     ValueError, TypeError
         If an argument is wrong; nothing was sent.
     NotImplementedError
-        If an argument asks for what is not supported yet.
+        If the URL is of a kind that is not supported yet.
     polars_redis.exceptions.DecodeError
         If a value does not fit its dtype (with `strict`), naming the first such
         entry. It is a ValueError too.
@@ -154,51 +162,28 @@ def read_stream(
     ...     "redis://localhost", stream="events", start_id="(" + df["_id"][-1]
     ... )
     """
-    _refuse_group_arguments(
-        group=group,
-        consumer=consumer,
-        auto_ack=auto_ack,
-        include_delivery_count=include_delivery_count,
-    )
-    if block_ms is not None:
-        msg = "block_ms: blocking reads are not supported yet"
-        raise NotImplementedError(msg)
-    structs = _core.read_stream(
+    return _core.read_stream(
         url,
         stream,
-        to_fields(schema),
-        to_bound(start_id),
-        to_bound(end_id),
-        count,
-        id_column=column_name("id_column", id_column, include=include_id),
-        timestamp_column=column_name(
-            "timestamp_column", timestamp_column, include=include_timestamp
+        options(
+            schema=schema,
+            start_id=start_id,
+            end_id=end_id,
+            count=count,
+            block_ms=block_ms,
+            group=group,
+            consumer=consumer,
+            auto_ack=auto_ack,
+            create_group=create_group,
+            include_id=include_id,
+            include_timestamp=include_timestamp,
+            include_sequence=include_sequence,
+            id_column=id_column,
+            timestamp_column=timestamp_column,
+            sequence_column=sequence_column,
+            strict=strict,
+            claim_idle_ms=claim_idle_ms,
+            include_delivery_count=include_delivery_count,
+            delivery_count_column=delivery_count_column,
         ),
-        sequence_column=column_name("sequence_column", sequence_column, include=include_sequence),
-        strict=strict,
     )
-    return to_frame(structs)
-
-
-def _refuse_group_arguments(
-    *,
-    group: str | None,
-    consumer: str | None,
-    auto_ack: bool,
-    include_delivery_count: bool,
-) -> None:
-    if group is not None and consumer is None:
-        msg = "group: a group read needs a consumer too"
-        raise ValueError(msg)
-    if group is not None:
-        msg = "group: reads as a consumer group are not supported yet"
-        raise NotImplementedError(msg)
-    given = {
-        "consumer": consumer is not None,
-        "auto_ack": auto_ack,
-        "include_delivery_count": include_delivery_count,
-    }
-    for parameter, is_given in given.items():
-        if is_given:
-            msg = f"{parameter}: only for a read with a group"
-            raise ValueError(msg)

@@ -85,6 +85,7 @@ pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
                 inbox: kept.inbox,
                 outbox: Vec::new(),
                 sent: 0,
+                in_query: false,
             });
         }
     }

@@ -5,8 +5,9 @@
 //! peer is noticed. It does not know what the bytes mean, except for the short
 //! control commands of [`Connection::query`], which redis-rs decodes.
 //!
-//! Every method may be cancelled (its future dropped) at any point and called
-//! again: what was sent or received so far is kept in the connection.
+//! A method that sends or receives may be cancelled (its future dropped) at any
+//! point and called again: what was sent or received so far is kept in the
+//! connection.
 
 mod backoff;
 mod handshake;
@@ -41,6 +42,9 @@ const CONNECT_ATTEMPTS: usize = 3;
 /// machine or the same rack takes for a short command.
 const PATIENCE: Duration = Duration::from_micros(150);
 
+/// How much longer than it may block a server may be silent.
+const BLOCK_SLACK: Duration = Duration::from_secs(5);
+
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Time between two such questions.
@@ -55,6 +59,8 @@ pub struct Connection {
     /// Bytes to send, and how many of them have been sent.
     outbox: Vec<u8>,
     sent: usize,
+    /// Whether a control command is under way.
+    in_query: bool,
 }
 
 /// Bytes received and not consumed.
@@ -133,17 +139,24 @@ impl Connection {
             inbox: Inbox::new(),
             outbox: Vec::new(),
             sent: 0,
+            in_query: false,
         };
         handshake::introduce(&mut connection).await?;
         Ok(connection)
     }
 
-    /// Keeps the connection for the next one who wants this address. It must be
-    /// between two replies.
+    /// Keeps the connection for the next one who wants this address. No reply
+    /// may be due.
     pub fn keep(self) {
-        if self.inbox.is_empty() && self.sent == self.outbox.len() {
+        if self.inbox.is_empty() && self.sent == self.outbox.len() && !self.in_query {
             kept::give(self);
         }
+    }
+
+    /// Whether a control command was begun and its future dropped: what comes
+    /// next is the reply to that, so that the connection is of no more use.
+    pub fn is_spoiled(&self) -> bool {
+        self.in_query
     }
 
     /// The address that was connected to.
@@ -164,7 +177,7 @@ impl Connection {
             match timeout(self.address.socket_timeout, writing).await {
                 Ok(Ok(written)) => self.sent += written,
                 Ok(Err(error)) => return Err(self.broken(&error)),
-                Err(_) => return Err(self.silent()),
+                Err(_) => return Err(self.silent(self.address.socket_timeout)),
             }
         }
         self.outbox.clear();
@@ -189,6 +202,11 @@ impl Connection {
     /// As [`received`](Self::received), for the reply to a short command: looks
     /// for the bytes for a moment before it sleeps.
     pub async fn received_soon(&mut self) -> Result<&[u8]> {
+        self.look_out()?;
+        self.received().await
+    }
+
+    fn look_out(&mut self) -> Result<()> {
         let begun = Instant::now();
         while self.inbox.is_empty() && begun.elapsed() < PATIENCE {
             let received = (&*SockRef::from(&self.socket)).read(&mut self.inbox.buffer);
@@ -201,19 +219,30 @@ impl Connection {
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        self.received().await
+        Ok(())
     }
 
     /// Bytes that have come and were not consumed; waits for some if there are
     /// none.
     pub async fn received(&mut self) -> Result<&[u8]> {
+        self.received_within(self.address.socket_timeout).await
+    }
+
+    /// As [`received`](Self::received), for the reply to a command that blocks
+    /// for as long as `block`, to which a little is added.
+    pub async fn received_after_block(&mut self, block: Duration) -> Result<&[u8]> {
+        let patience = block + BLOCK_SLACK.min(self.address.socket_timeout);
+        self.received_within(patience).await
+    }
+
+    async fn received_within(&mut self, patience: Duration) -> Result<&[u8]> {
         if self.inbox.is_empty() {
             let reading = self.socket.read(&mut self.inbox.buffer);
-            let received = match timeout(self.address.socket_timeout, reading).await {
+            let received = match timeout(patience, reading).await {
                 Ok(Ok(0)) => return Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(received)) => received,
                 Ok(Err(error)) => return Err(self.broken(&error)),
-                Err(_) => return Err(self.silent()),
+                Err(_) => return Err(self.silent(patience)),
             };
             self.inbox.fill(received);
         }
@@ -228,18 +257,30 @@ impl Connection {
     /// Runs one control command and waits for its reply, which may be an error
     /// of the server's ([`Value::ServerError`]).
     ///
-    /// Unlike the other methods it must not be cancelled: the connection is of
-    /// no use then.
+    /// Unlike the other methods it does not go on where it was cancelled: the
+    /// connection [is spoiled](Self::is_spoiled) then.
     pub async fn query(&mut self, cmd: &Cmd) -> Result<Value> {
-        self.queue(cmd);
-        self.flush().await?;
-        self.reply().await
+        Ok(self.query_all(std::slice::from_ref(cmd)).await?.remove(0))
     }
 
-    /// The next reply, decoded by redis-rs.
-    async fn reply(&mut self) -> Result<Value> {
+    /// Sends control commands at once and waits for all their replies.
+    pub async fn query_all(&mut self, cmds: &[Cmd]) -> Result<Vec<Value>> {
+        self.in_query = true;
+        cmds.iter().for_each(|cmd| self.queue(cmd));
+        self.flush().await?;
+        let mut replies = Vec::with_capacity(cmds.len());
+        for _ in cmds {
+            replies.push(self.reply().await?);
+        }
+        self.in_query = false;
+        Ok(replies)
+    }
+
+    /// The next reply, decoded by redis-rs. Must not be cancelled.
+    pub(crate) async fn reply(&mut self) -> Result<Value> {
         let mut codec = redis::ValueCodec::default();
         let mut bytes = BytesMut::new();
+        self.look_out()?;
         loop {
             let received = self.received().await?;
             let before = bytes.len();
@@ -270,13 +311,10 @@ impl Connection {
         }
     }
 
-    fn silent(&self) -> Error {
+    fn silent(&self, patience: Duration) -> Error {
         Error::Timeout {
             peer: self.address.peer(),
-            reason: format!(
-                "the server was silent for {:?}",
-                self.address.socket_timeout
-            ),
+            reason: format!("the server was silent for {patience:?}"),
         }
     }
 }

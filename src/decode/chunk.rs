@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars_arrow::array::{ArrayRef, PrimitiveArray};
+use polars_arrow::array::{Array, ArrayRef, PrimitiveArray};
 use polars_arrow::bitmap::MutableBitmap;
 use polars_arrow::datatypes::ArrowDataType;
 
@@ -21,6 +21,8 @@ pub struct ChunkBuilder {
     rows: usize,
     /// Rows that there is room for from the start.
     room: usize,
+    /// The rows' IDs, where they are kept beside the columns.
+    entry_ids: Option<Vec<EntryId>>,
     id: Option<Views>,
     timestamp: Option<Numbers>,
     sequence: Option<Numbers>,
@@ -54,6 +56,7 @@ impl ChunkBuilder {
         Self {
             rows: 0,
             room,
+            entry_ids: plan.keeps_entry_ids().then(|| Vec::with_capacity(room)),
             id: ids.id.as_ref().map(|_| Views::with_room(room)),
             timestamp: ids.timestamp.as_ref().map(|_| Numbers::with_room(room)),
             sequence: ids.sequence.as_ref().map(|_| Numbers::with_room(room)),
@@ -116,7 +119,10 @@ impl ChunkBuilder {
 
     /// Keeps the row begun.
     #[inline]
-    pub(super) fn commit_row(&mut self) {
+    pub(super) fn commit_row(&mut self, id: EntryId) {
+        if let Some(ids) = &mut self.entry_ids {
+            ids.push(id);
+        }
         self.rows += 1;
     }
 
@@ -157,6 +163,8 @@ impl ChunkBuilder {
         }
         Chunk {
             rows,
+            entry_ids: self.entry_ids.unwrap_or_default(),
+            deliveries: None,
             ids,
             fields: self.columns.into_iter().map(|c| c.finish(rows)).collect(),
             appeared: self.appeared,
@@ -212,6 +220,9 @@ impl Numbers {
 #[derive(Debug, Clone)]
 pub struct Chunk {
     rows: usize,
+    /// One a row, or none at all where the plan does not keep them.
+    entry_ids: Vec<EntryId>,
+    deliveries: Option<ArrayRef>,
     ids: Vec<ArrayRef>,
     fields: Vec<ArrayRef>,
     appeared: Appeared,
@@ -227,11 +238,62 @@ impl Chunk {
     pub fn truncate(&mut self, rows: usize) {
         if rows < self.rows {
             self.rows = rows;
+            self.entry_ids.truncate(rows);
             self.appeared.retain(|&(_, row)| row < rows);
-            for array in self.ids.iter_mut().chain(&mut self.fields) {
+            for array in self.arrays_mut() {
                 array.slice(0, rows);
             }
         }
+    }
+
+    /// Takes the first `rows` rows off, or all if there are fewer. Nothing is
+    /// copied: both parts share their buffers.
+    pub fn split_front(&mut self, rows: usize) -> Self {
+        let mut front = self.clone();
+        if rows >= self.rows {
+            self.truncate(0);
+            return front;
+        }
+        front.truncate(rows);
+        self.rows -= rows;
+        self.entry_ids.drain(..rows.min(self.entry_ids.len()));
+        let left = self.rows;
+        for array in self.arrays_mut() {
+            array.slice(rows, left);
+        }
+        // Which columns have values in what is left. They stay in the order in
+        // which they first appeared, where that cannot be told from the rows.
+        let fields = &self.fields;
+        self.appeared = std::mem::take(&mut self.appeared)
+            .into_iter()
+            .filter_map(|(column, _)| Some((column, first_value(&*fields[column])?)))
+            .collect();
+        self.appeared.sort_by_key(|&(_, row)| row);
+        front
+    }
+
+    /// The rows' entry IDs, where the plan keeps them.
+    pub fn entry_ids(&self) -> &[EntryId] {
+        &self.entry_ids
+    }
+
+    /// Says how often each entry has been delivered, by its ID.
+    pub fn set_deliveries(&mut self, deliveries: impl Fn(EntryId) -> i64) {
+        let values: Vec<i64> = self.entry_ids.iter().map(|&id| deliveries(id)).collect();
+        self.deliveries =
+            Some(PrimitiveArray::new(ArrowDataType::Int64, values.into(), None).boxed());
+    }
+
+    fn arrays_mut(&mut self) -> impl Iterator<Item = &mut ArrayRef> {
+        let ids = self.ids.iter_mut().chain(&mut self.deliveries);
+        ids.chain(&mut self.fields)
+    }
+
+    /// The column of delivery counts: of what nobody counted, this is the first.
+    fn deliveries(&self) -> ArrayRef {
+        self.deliveries.clone().unwrap_or_else(|| {
+            PrimitiveArray::new(ArrowDataType::Int64, vec![1i64; self.rows].into(), None).boxed()
+        })
     }
 
     /// A discovered column, all null if no entry here has the field.
@@ -284,6 +346,13 @@ impl Table {
                 chunks: chunks.iter_mut().map(|c| c.ids[at].clone()).collect(),
             });
         }
+        if let Some(name) = &ids.deliveries {
+            columns.push(TableColumn {
+                name: name.clone(),
+                dtype: FieldType::Int64,
+                chunks: chunks.iter().map(Chunk::deliveries).collect(),
+            });
+        }
         match plan.fields() {
             Fields::Schema(fields) => {
                 columns.extend(fields.iter().enumerate().map(|(at, field)| TableColumn {
@@ -305,6 +374,14 @@ impl Table {
             }
         }
         Self { rows, columns }
+    }
+}
+
+/// The first row that has a value.
+fn first_value(array: &dyn Array) -> Option<usize> {
+    match array.validity() {
+        None => (array.len() > 0).then_some(0),
+        Some(valid) => Some(valid.leading_zeros()).filter(|&row| row < array.len()),
     }
 }
 

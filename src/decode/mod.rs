@@ -1,9 +1,9 @@
 //! Entries to columns.
 //!
-//! A [`Decoder`] takes the bytes of an `XRANGE` reply, in pieces of any size,
-//! and writes each entry straight into the Arrow columns of a [`ChunkBuilder`].
-//! It does no I/O, keeps its state between pushes, and looks at no payload
-//! twice.
+//! A [`Decoder`] takes the bytes of a reply that holds entries, in pieces of any
+//! size, and writes each entry straight into the Arrow columns of a
+//! [`ChunkBuilder`]. It does no I/O, keeps its state between pushes, and looks at
+//! no payload twice.
 
 mod chunk;
 mod column;
@@ -24,6 +24,16 @@ use crate::resp::{Cursor, Malformed, Payload, Token, Tokenizer};
 use chunk::IdPart;
 use names::{Prediction, Target};
 
+/// Which commands' replies are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// An array of entries: `XRANGE`, `XCLAIM`.
+    Entries,
+    /// One stream's key and its array of entries, or nothing: `XREAD` and
+    /// `XREADGROUP` of one stream.
+    OneStream,
+}
+
 /// How far a push came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -31,7 +41,7 @@ pub enum Progress {
     NeedMore,
     /// The reply has ended; what follows it was not touched.
     Done {
-        /// Entries in the reply.
+        /// Entries in the reply, those without a row included.
         entries: usize,
     },
 }
@@ -39,7 +49,7 @@ pub enum Progress {
 /// Why a reply was not decoded to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The bytes are not an `XRANGE` reply.
+    /// The bytes are not the reply that was due.
     Protocol(String),
     /// The server answered with an error, in these words.
     Server(String),
@@ -57,12 +67,12 @@ impl From<Malformed> for Fault {
     }
 }
 
-/// Decodes `XRANGE` replies, one after another.
+/// Decodes replies that hold entries, one after another.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use polars_redis::decode::{
-///     ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan, Progress,
+///     ChunkBuilder, Decoder, Field, FieldType, Fields, IdColumns, OnMisfit, Plan, Progress, Shape,
 /// };
 /// use polars_redis::IdRange;
 ///
@@ -71,7 +81,7 @@ impl From<Malformed> for Fault {
 /// let mut decoder = Decoder::new(plan.clone());
 /// let mut chunk = ChunkBuilder::with_room(&plan, 1);
 ///
-/// decoder.begin_reply(IdRange::ALL);
+/// decoder.begin_reply(Shape::Entries, IdRange::ALL);
 /// let mut input: &[u8] = b"*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$2\r\n4";
 /// assert_eq!(decoder.decode(&mut input, &mut chunk), Ok(Progress::NeedMore));
 /// let mut input: &[u8] = b"2\r\n";
@@ -94,11 +104,20 @@ impl Decoder {
         }
     }
 
+    /// Entries after `end` get no row, and what is in them does not matter.
+    pub fn stop_after(&mut self, end: EntryId) {
+        self.entries.end = end;
+    }
+
     /// Gets ready for a reply whose entries must lie in `range`, in order.
-    pub fn begin_reply(&mut self, range: IdRange) {
+    pub fn begin_reply(&mut self, shape: Shape, range: IdRange) {
         self.tokens = Tokenizer::new();
-        self.entries.at = At::Reply;
+        self.entries.at = match shape {
+            Shape::Entries => At::Entries,
+            Shape::OneStream => At::Streams,
+        };
         self.entries.allowed = range;
+        self.entries.deleted.clear();
         self.entries.first = None;
         self.entries.last = None;
         self.entries.in_reply = 0;
@@ -139,9 +158,14 @@ impl Decoder {
     }
 
     /// The IDs of the entries of the reply that were decoded whole, from the
-    /// first to the last.
+    /// first to the last; those without a row count too.
     pub fn ids(&self) -> Option<IdRange> {
         IdRange::new(self.entries.first?, self.entries.last?)
+    }
+
+    /// Entries of the reply that are pending, and were deleted from the stream.
+    pub fn deleted(&self) -> &[EntryId] {
+        &self.entries.deleted
     }
 
     /// The field names seen so far.
@@ -153,7 +177,10 @@ impl Decoder {
 /// Which token of the reply comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    Reply,
+    Streams,
+    Stream,
+    Key,
+    Entries,
     Entry,
     Id,
     Fields,
@@ -183,6 +210,9 @@ struct Entries {
     last: Option<EntryId>,
     /// IDs that may come.
     allowed: IdRange,
+    /// The last ID that gets a row.
+    end: EntryId,
+    deleted: Vec<EntryId>,
     /// Values of the current entry that do not fit, by column. Where the entry
     /// names a field again, the later value counts and this one is forgotten.
     misfits: Vec<(usize, Misfit)>,
@@ -197,7 +227,7 @@ impl Entries {
             names: Names::new(&plan),
             plan,
             predictions: Vec::new(),
-            at: At::Reply,
+            at: At::Entries,
             entries_left: 0,
             in_reply: 0,
             fields_left: 0,
@@ -207,6 +237,8 @@ impl Entries {
             first: None,
             last: None,
             allowed: IdRange::ALL,
+            end: EntryId::MAX,
+            deleted: Vec::new(),
             misfits: Vec::new(),
         }
     }
@@ -279,19 +311,26 @@ impl Entries {
     /// The slow way: one token of any kind.
     fn accept(&mut self, token: Token<'_>, chunk: &mut ChunkBuilder) -> Result<(), Fault> {
         match (self.at, token) {
-            (At::Reply, Token::Error(text)) => {
+            (At::Streams | At::Entries, Token::Error(text)) => {
                 return Err(Fault::Server(String::from_utf8_lossy(text).into_owned()));
             }
-            (At::Reply, Token::Array(entries)) => {
+            (At::Streams, Token::Array(1)) => self.at = At::Stream,
+            (At::Stream, Token::Array(2)) => self.at = At::Key,
+            (At::Key, Token::Bulk(_)) => self.at = At::Entries,
+            (At::Entries, Token::Array(entries)) => {
                 self.entries_left = entries;
                 self.in_reply = entries;
                 self.at = At::Entry;
             }
-            (At::Reply, Token::Null) => self.at = At::Entry,
+            (At::Streams, Token::Array(0)) | (At::Streams | At::Entries, Token::Null) => {
+                self.at = At::Entry;
+            }
             (At::Entry, Token::Array(2)) => {
                 self.entries_left -= 1;
                 self.at = At::Id;
             }
+            // Before Redis 7, XCLAIM shows an entry that was deleted as a null.
+            (At::Entry, Token::Null) => self.entries_left -= 1,
             (At::Id, Token::Bulk(id)) => {
                 self.begin_entry(id, chunk)?;
                 self.at = At::Fields;
@@ -300,6 +339,12 @@ impl Entries {
                 self.begin_fields(elements)?;
                 self.at = At::Name;
                 self.end_entry_if_complete(chunk)?;
+            }
+            // XREADGROUP shows a pending entry that was deleted without fields.
+            (At::Fields, Token::Null) => {
+                self.deleted.push(self.id);
+                chunk.abandon_row();
+                self.passed();
             }
             (At::Name, Token::Bulk(name)) => {
                 self.begin_field(name)?;
@@ -332,7 +377,7 @@ impl Entries {
         self.id = id;
         self.misfits.clear();
         match chunk.begin_row(id, text) {
-            Err(part) if self.plan.on_misfit() == OnMisfit::Raise => {
+            Err(part) if self.plan.on_misfit() == OnMisfit::Raise && !self.is_beyond() => {
                 Err(self.id_does_not_fit(part))
             }
             _ => Ok(()),
@@ -374,6 +419,7 @@ impl Entries {
     fn begin_field(&mut self, name: &[u8]) -> Result<(), Fault> {
         self.target = match self.names.target(name, &self.plan) {
             Ok(target) => target,
+            Err(_) if self.is_beyond() => Target::Skip,
             Err(Misfit::NameNotUtf8) if self.plan.on_misfit() == OnMisfit::Null => Target::Skip,
             Err(reason) => {
                 return Err(Fault::Value {
@@ -429,6 +475,11 @@ impl Entries {
 
     #[inline(always)]
     fn end_entry(&mut self, chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        if self.is_beyond() {
+            chunk.abandon_row();
+            self.passed();
+            return Ok(());
+        }
         if let Some((column, reason)) = self.misfits.first() {
             return Err(Fault::Value {
                 id: self.id,
@@ -436,18 +487,32 @@ impl Entries {
                 reason: reason.clone(),
             });
         }
-        chunk.commit_row();
+        chunk.commit_row(self.id);
+        self.passed();
+        Ok(())
+    }
+
+    /// Whether the current entry lies after what gets a row.
+    #[inline(always)]
+    fn is_beyond(&self) -> bool {
+        self.id > self.end
+    }
+
+    #[inline(always)]
+    fn passed(&mut self) {
         self.first = self.first.or(Some(self.id));
         self.last = Some(self.id);
         self.at = At::Entry;
-        Ok(())
     }
 }
 
 #[cold]
 fn unexpected(at: At, token: &Token<'_>) -> Fault {
     let due = match at {
-        At::Reply => "an array of entries",
+        At::Streams => "an array of streams",
+        At::Stream => "a stream's key and entries",
+        At::Key => "a stream's key",
+        At::Entries => "an array of entries",
         At::Entry => "an entry",
         At::Id => "an entry ID",
         At::Fields => "an entry's fields",

@@ -97,13 +97,14 @@ pub struct IdColumns {
     pub timestamp: Option<String>,
     /// Its sequence number as Int64.
     pub sequence: Option<String>,
+    /// How often the entry has been delivered, as Int64.
+    pub deliveries: Option<String>,
 }
 
 impl IdColumns {
     fn names(&self) -> impl Iterator<Item = &str> {
-        [&self.id, &self.timestamp, &self.sequence]
-            .into_iter()
-            .filter_map(|name| name.as_deref())
+        let columns = [&self.id, &self.timestamp, &self.sequence, &self.deliveries];
+        columns.into_iter().filter_map(|name| name.as_deref())
     }
 }
 
@@ -122,6 +123,7 @@ pub struct Plan {
     ids: IdColumns,
     fields: Fields,
     on_misfit: OnMisfit,
+    keeps_entry_ids: bool,
 }
 
 impl Plan {
@@ -132,7 +134,7 @@ impl Plan {
             if seen.insert(name, "id column").is_some() {
                 return Err(Error::Argument(format!(
                     "two id columns are named {name:?}: give them different names by \
-                     id_column, timestamp_column, sequence_column"
+                     id_column, timestamp_column, sequence_column, delivery_count_column"
                 )));
             }
         }
@@ -149,8 +151,9 @@ impl Plan {
                     Some(_) => {
                         return Err(Error::Argument(format!(
                             "schema: the field {:?} has the name of an id column: rename the \
-                             column (id_column, timestamp_column, sequence_column) or leave it \
-                             out (include_id, include_timestamp, include_sequence)",
+                             column (id_column, timestamp_column, sequence_column, \
+                             delivery_count_column) or leave it out (include_id, \
+                             include_timestamp, include_sequence, include_delivery_count)",
                             field.name
                         )));
                     }
@@ -161,7 +164,20 @@ impl Plan {
             ids,
             fields,
             on_misfit,
+            keeps_entry_ids: false,
         })
+    }
+
+    /// The same plan, keeping each row's [`EntryId`](crate::EntryId) beside the
+    /// columns.
+    pub fn keeping_entry_ids(mut self) -> Self {
+        self.keeps_entry_ids = true;
+        self
+    }
+
+    /// Whether each row's ID is kept beside the columns.
+    pub fn keeps_entry_ids(&self) -> bool {
+        self.keeps_entry_ids
     }
 
     /// The columns made of the entry ID.

@@ -1,24 +1,27 @@
 //! A frame handed over to Polars, chunk by chunk, without a copy.
 
 use polars_core::prelude::{DataType, IntoSeries, Series, StructChunked};
-use pyo3::PyResult;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
 use pyo3_polars::PySeries;
 
 use crate::decode::{FieldType, Table, TableColumn};
 
-/// A table as one series of structs, to be unnested: one hand-over costs less
-/// than one a column, which short reads would feel. Nothing if it has no columns.
-pub fn to_structs(table: Table) -> PyResult<Option<PySeries>> {
+/// A table as a `polars.DataFrame`: one series of structs, unnested. One
+/// hand-over costs less than one a column, which small batches would feel.
+pub fn to_frame(py: Python<'_>, table: Table) -> PyResult<Bound<'_, PyAny>> {
     if table.columns.is_empty() {
-        return Ok(None);
+        return py.import("polars")?.getattr("DataFrame")?.call0();
     }
     let rows = table.rows;
     let columns: Vec<Series> = table.columns.into_iter().map(to_series).collect();
     // Columns of one length, under different names: the plan sees to that.
     let structs = StructChunked::from_series("".into(), rows, columns.iter())
         .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-    Ok(Some(PySeries(structs.into_series())))
+    PySeries(structs.into_series())
+        .into_pyobject(py)?
+        .getattr("struct")?
+        .call_method0("unnest")
 }
 
 fn to_series(column: TableColumn) -> Series {

@@ -1,16 +1,26 @@
 //! The Python module `polars_redis._core`: PyO3 and Polars, and nothing that
 //! the rest of the crate could do without them.
 
+mod acknowledge;
+mod arguments;
 mod errors;
 mod frame;
+mod iter_stream;
+mod iter_stream_async;
+mod log;
 mod read_stream;
 mod runtime;
-mod schema;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::acknowledge::{ack_entries, ack_entries_async};
+    #[pymodule_export]
+    use super::iter_stream::StreamIterator;
+    #[pymodule_export]
+    use super::iter_stream_async::AsyncStreamIterator;
     #[pymodule_export]
     use super::read_stream::read_stream;
 }

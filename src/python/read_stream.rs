@@ -3,48 +3,51 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3_polars::PySeries;
+use pyo3::types::PyDict;
 
-use super::frame::to_structs;
+use super::arguments::{Arguments, OneShot};
+use super::frame::to_frame;
+use super::log::log;
 use super::runtime::wait;
-use super::schema::{self, PySchema};
 use crate::address::Address;
-use crate::decode::IdColumns;
-use crate::read::{RangeQuery, read_range};
+use crate::decode::Table;
+use crate::read::{Reader, Step, read_range};
 
-/// Reads a range of a stream: its frame as structs.
+/// Reads what is there of a stream, as a `polars.DataFrame`.
 #[pyfunction]
-#[pyo3(signature = (url, stream, schema, start_id, end_id, count, *, id_column, timestamp_column, sequence_column, strict))]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the arguments of the Python function"
-)]
-pub fn read_stream(
-    py: Python<'_>,
+pub fn read_stream<'py>(
+    py: Python<'py>,
     url: &str,
     stream: String,
-    schema: Option<PySchema<'_>>,
-    start_id: &Bound<'_, PyAny>,
-    end_id: &Bound<'_, PyAny>,
-    count: Option<&Bound<'_, PyAny>>,
-    id_column: Option<String>,
-    timestamp_column: Option<String>,
-    sequence_column: Option<String>,
-    strict: bool,
-) -> PyResult<Option<PySeries>> {
+    arguments: Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
     let address = Arc::new(Address::parse(url)?);
-    let ids = IdColumns {
-        id: id_column,
-        timestamp: timestamp_column,
-        sequence: sequence_column,
+    let arguments = Arguments(arguments);
+    let plan = arguments.plan()?;
+    let table = match arguments.one_shot(stream)? {
+        OneShot::Range(query) => {
+            let plan = Arc::new(plan);
+            let (table, notes) = wait(py, read_range(&address, &query, &plan))??;
+            notes.iter().try_for_each(|note| log(py, note))?;
+            table
+        }
+        OneShot::Reader(query, pace) => first_batch(py, Reader::new(address, query, plan, pace))?,
     };
-    let plan = Arc::new(schema::plan(schema, ids, strict)?);
-    let query = RangeQuery {
-        stream,
-        start: schema::start(start_id)?,
-        end: schema::end(end_id)?,
-        count: schema::count(count)?,
-    };
-    let table = wait(py, read_range(&address, &query, &plan))??;
-    to_structs(table)
+    to_frame(py, table)
+}
+
+/// The first batch of a reader, which may have no rows.
+fn first_batch(py: Python<'_>, mut reader: Reader) -> PyResult<Table> {
+    loop {
+        match wait(py, reader.advance())?? {
+            Step::Note => reader
+                .take_note()
+                .iter()
+                .try_for_each(|note| log(py, note))?,
+            Step::Batch | Step::End => break,
+        }
+    }
+    let table = reader.batch().unwrap_or_else(|| reader.empty());
+    reader.close();
+    Ok(table)
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::extent::extent;
+use super::extent::{Extent, extent};
+use super::link::{Link, Note};
 use super::runs::Runs;
 use super::windows::{Reply, Windows};
+use super::{Due, receive};
 use crate::address::Address;
 use crate::command;
-use crate::connection::{Backoff, Connection};
-use crate::decode::{Chunk, Decoder, Fault, Plan, Progress, Table};
+use crate::connection::Connection;
+use crate::decode::{Chunk, Decoder, Plan, Shape, Table};
 use crate::entry_id::{End, IdRange, Start};
 use crate::error::{DecodeError, Error, Result};
 
@@ -17,8 +19,9 @@ use crate::error::{DecodeError, Error, Result};
 const CHUNK_ROWS: usize = 65_536;
 /// Entries that are read without asking first how many there are.
 const SHORT_READ: usize = 1000;
-/// How long a read that has begun goes on trying against a server that fails.
-const RETRY_BUDGET: Duration = Duration::from_secs(10);
+/// How long a one-shot read that has begun goes on trying against a server that
+/// fails.
+pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 
 /// What to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,8 @@ impl RangeQuery {
     }
 }
 
-/// Reads the entries of a range with `XRANGE`, oldest first.
+/// Reads the entries of a range with `XRANGE`, oldest first; and what there is
+/// to tell of it.
 ///
 /// Without `count` the range ends at what is the last entry when the read
 /// begins, so that it ends while producers keep writing. A missing stream has
@@ -51,41 +55,36 @@ pub async fn read_range(
     address: &Arc<Address>,
     query: &RangeQuery,
     plan: &Arc<Plan>,
-) -> Result<Table> {
+) -> Result<(Table, Vec<Note>)> {
     let mut decoder = Decoder::new(plan.clone());
+    let mut link = Link::new(address.clone(), RETRY_BUDGET);
     let mut chunks = Vec::new();
     if query.count != Some(0) {
-        // The first connection fails fast; what comes after is tried again.
-        let connection = Connection::open(address).await?;
-        let mut backoff = Backoff::new(RETRY_BUDGET);
-        let (connection, windows) = begin(connection, query, &mut backoff).await?;
-        if let Some(windows) = windows {
-            let runs = Runs::new(CHUNK_ROWS);
-            let mut reader = RangeReader {
-                query,
-                plan,
-                connection,
-                backoff,
-                decoder,
-                windows,
-                runs,
-                in_reply: false,
-                is_short: query.is_short(),
-            };
-            reader.read().await?;
-            chunks = reader.runs.finish().map(|rows| rows.finish()).collect();
-            decoder = reader.decoder;
-            if !reader.windows.is_waiting() {
-                reader.connection.keep();
+        let windows = loop {
+            match plan_windows(&mut link, query).await {
+                Ok(windows) => break windows,
+                Err(error) => link.failed(error)?,
             }
+        };
+        if let Some(windows) = windows {
+            let mut reader = RangeReader::new(&query.stream, plan.clone(), windows);
+            reader.is_short = query.is_short();
+            reader
+                .read_all(&mut link, &mut decoder, query.count)
+                .await?;
+            if !reader.windows.is_waiting() {
+                link.keep();
+            }
+            chunks = reader.runs.finish().collect();
         } else {
-            connection.keep();
+            link.keep();
         }
     }
     if let Some(count) = query.count {
         keep_first(&mut chunks, count);
     }
-    Ok(Table::new(plan, decoder.names(), chunks))
+    let notes = std::iter::from_fn(|| link.next_note()).collect();
+    Ok((Table::new(plan, decoder.names(), chunks), notes))
 }
 
 fn keep_first(chunks: &mut Vec<Chunk>, mut count: usize) {
@@ -97,20 +96,8 @@ fn keep_first(chunks: &mut Vec<Chunk>, mut count: usize) {
 }
 
 /// Finds out what there is to read; nothing, if the range has no IDs.
-async fn begin(
-    mut connection: Connection,
-    query: &RangeQuery,
-    backoff: &mut Backoff,
-) -> Result<(Connection, Option<Windows>)> {
-    loop {
-        match plan_windows(&mut connection, query).await {
-            Ok(windows) => return Ok((connection, windows)),
-            Err(error) => connection = reconnect(&connection, error, backoff).await?,
-        }
-    }
-}
-
-async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result<Option<Windows>> {
+async fn plan_windows(link: &mut Link, query: &RangeQuery) -> Result<Option<Windows>> {
+    let connection = link.ready().await?;
     if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
         let range = IdRange::new(start, end);
         return Ok(range.map(Windows::new));
@@ -127,156 +114,180 @@ async fn plan_windows(connection: &mut Connection, query: &RangeQuery) -> Result
         return Ok(None);
     };
     let range = IdRange::new(start.max(extent.first), end.min(extent.last));
-    Ok(range.map(|range| {
-        let windows = Windows::new(range).with_round_trip(extent.round_trip);
-        match extent.density {
-            Some((ids, bytes)) => windows.with_density(ids, bytes),
-            None => windows,
-        }
-    }))
+    Ok(range.map(|range| windows_of(range, extent)))
 }
 
-/// A new connection after an error that may pass; else the error.
-async fn reconnect(
-    broken: &Connection,
-    mut error: Error,
-    backoff: &mut Backoff,
-) -> Result<Connection> {
-    while error.is_transient() {
-        let Some(pause) = backoff.failed() else { break };
-        tokio::time::sleep(pause).await;
-        match Connection::connect(broken.address()).await {
-            Ok(connection) => return Ok(connection),
-            Err(again) => error = again,
-        }
+/// A plan for a range of a stream of which the extent is known.
+pub fn windows_of(range: IdRange, extent: Extent) -> Windows {
+    let windows = Windows::new(range).with_round_trip(extent.round_trip);
+    match extent.density {
+        Some((ids, bytes)) => windows.with_density(ids, bytes),
+        None => windows,
     }
-    Err(error)
 }
 
-struct RangeReader<'a> {
-    query: &'a RangeQuery,
-    plan: &'a Plan,
-    connection: Connection,
-    backoff: Backoff,
-    decoder: Decoder,
+/// Reads one range, window after window, and keeps what came in order.
+///
+/// It may be cancelled anywhere, and goes on where it was.
+#[derive(Debug)]
+pub struct RangeReader {
+    stream: String,
+    plan: Arc<Plan>,
     windows: Windows,
     runs: Runs,
-    /// Whether the reply that is due has begun to be decoded.
-    in_reply: bool,
+    /// Bytes of the reply that has begun to be decoded.
+    in_reply: Option<usize>,
+    /// The first entry that does not fit. Nothing after it is read.
+    misfit: Option<Box<DecodeError>>,
     /// Whether few entries are wanted, so that they are here in a moment.
     is_short: bool,
 }
 
-impl RangeReader<'_> {
-    async fn read(&mut self) -> Result<()> {
-        let mut first_misfit = None;
-        while !self.is_finished() {
-            match self.exchange().await {
-                Ok(()) => self.backoff.succeeded(),
-                Err(Error::Decode(misfit)) => {
-                    // An entry before it may not fit either: that one is the
-                    // first, then. Its window is rarely still open.
-                    self.lost();
-                    self.windows.stop_before(misfit.entry_id);
-                    first_misfit = Some(misfit);
-                    if !self.is_finished() {
-                        self.connection = Connection::connect(self.connection.address()).await?;
-                    }
-                }
-                Err(error) => {
-                    self.lost();
-                    self.connection = reconnect(&self.connection, error, &mut self.backoff).await?;
-                }
+impl RangeReader {
+    /// A reader of what `windows` plans.
+    pub fn new(stream: &str, plan: Arc<Plan>, windows: Windows) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            plan,
+            runs: Runs::new(windows.start(), CHUNK_ROWS),
+            windows,
+            in_reply: None,
+            misfit: None,
+            is_short: false,
+        }
+    }
+
+    async fn read_all(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        count: Option<usize>,
+    ) -> Result<()> {
+        loop {
+            let wanted = count.map(|count| count.saturating_sub(self.runs.rows_from_first()));
+            if self.is_finished() || wanted == Some(0) {
+                break;
+            }
+            if let Err(error) = self.exchange(link, decoder, wanted).await {
+                self.failed(link, decoder, error)?;
             }
         }
-        first_misfit.map_or(Ok(()), |misfit| Err(Error::Decode(misfit)))
+        self.misfit
+            .take()
+            .map_or(Ok(()), |misfit| Err(Error::Decode(misfit)))
     }
 
-    fn is_finished(&self) -> bool {
-        self.windows.is_finished() || self.wanted() == Some(0)
+    /// Whether there is nothing more to ask for.
+    pub fn is_finished(&self) -> bool {
+        self.windows.is_finished()
     }
 
-    /// How many entries are wanted beyond those at hand.
-    fn wanted(&self) -> Option<usize> {
-        let count = self.query.count?;
-        Some(count.saturating_sub(self.runs.rows_from_first()))
+    /// Whether a reply is due, or has come in part.
+    pub fn is_waiting(&self) -> bool {
+        self.windows.is_waiting()
     }
 
-    /// Sends what it is time to ask for, and takes one reply.
-    async fn exchange(&mut self) -> Result<()> {
-        let wanted = self.wanted();
+    /// Rows at hand, from the first on.
+    pub fn rows(&self) -> usize {
+        self.runs.rows_from_first()
+    }
+
+    /// About how many rows are taken at a time.
+    pub fn set_chunk_rows(&mut self, rows: usize) {
+        self.runs.set_full(rows);
+    }
+
+    /// Takes the rows at hand. No reply may have come in part.
+    pub fn take_rows(&mut self) -> Vec<Chunk> {
+        self.runs.take_from_first()
+    }
+
+    /// The error that ended the read, and where it would go on.
+    pub fn take_misfit(&mut self) -> Option<Box<DecodeError>> {
+        self.misfit.take()
+    }
+
+    /// Sends what it is time to ask for, and takes one reply; its bytes.
+    /// `wanted` is how many entries are wanted beyond those at hand.
+    pub async fn exchange(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        wanted: Option<usize>,
+    ) -> Result<usize> {
+        let connection = link.ready().await?;
         while let Some(window) = self.windows.next(wanted) {
-            let cmd = command::xrange(&self.query.stream, window.range, window.limit);
-            self.connection.queue(&cmd);
+            let cmd = command::xrange(&self.stream, window.range, window.limit);
+            connection.queue(&cmd);
         }
-        self.connection.flush().await?;
+        connection.flush().await?;
+        let bytes = self.receive(connection, decoder).await?;
+        link.succeeded();
+        Ok(bytes)
+    }
+
+    async fn receive(
+        &mut self,
+        connection: &mut Connection,
+        decoder: &mut Decoder,
+    ) -> Result<usize> {
         let Some(window) = self.windows.due() else {
-            return Ok(());
+            return Ok(0);
         };
         let expected = self.windows.expected();
-        let rows = self.runs.at(window.range.start(), self.plan, expected);
-        self.decoder.begin_reply(window.range);
-        self.in_reply = true;
-        let mut bytes = 0;
-        loop {
-            let received = match self.is_short {
-                true => self.connection.received_soon().await?,
-                false => self.connection.received().await?,
-            };
-            let mut input = received;
-            let progress = self.decoder.decode(&mut input, rows);
-            let taken = received.len() - input.len();
-            self.connection.consume(taken);
-            bytes += taken;
-            match progress {
-                Ok(Progress::NeedMore) => {}
-                Ok(Progress::Done { entries }) => {
-                    self.in_reply = false;
-                    let reply = Reply {
-                        entries,
-                        bytes,
-                        ids: self.decoder.ids(),
-                    };
-                    if let Some(covered) = self.windows.replied(reply) {
-                        self.runs.cover(covered);
-                    }
-                    return Ok(());
-                }
-                Err(fault) => return Err(self.error(fault)),
+        if self.in_reply.is_none() {
+            decoder.begin_reply(Shape::Entries, window.range);
+        }
+        let received = self.in_reply.get_or_insert(0);
+        let rows = self.runs.at(window.range.start(), &self.plan, expected);
+        let due = match self.is_short {
+            true => Due::Soon,
+            false => Due::InTime,
+        };
+        let entries = receive(connection, due, decoder, rows, received)
+            .await
+            .map_err(|failure| failure.of(&self.stream, connection))?;
+        let bytes = self.in_reply.take().unwrap_or_default();
+        let reply = Reply {
+            entries,
+            bytes,
+            ids: decoder.ids(),
+        };
+        if let Some(covered) = self.windows.replied(reply) {
+            self.runs.cover(covered);
+        }
+        Ok(bytes)
+    }
+
+    /// Something failed: what was in flight will be asked for again. An entry
+    /// that does not fit ends the read before it, once all before it is read.
+    pub fn failed(&mut self, link: &mut Link, decoder: &mut Decoder, error: Error) -> Result<()> {
+        self.lost(link, decoder);
+        match error {
+            Error::Decode(misfit) => {
+                // An entry before it may not fit either: that one is the
+                // first, then. Its window is rarely still open.
+                self.windows.stop_before(misfit.entry_id);
+                self.misfit = Some(misfit);
+                link.disconnect();
+                Ok(())
             }
+            error => link.failed(error),
         }
     }
 
     /// Puts back what was in flight; entries that were decoded whole stay.
-    fn lost(&mut self) {
+    pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
         let mut decoded = None;
-        if let (true, Some(window)) = (self.in_reply, self.windows.due()) {
-            let rows = self.runs.at(window.range.start(), self.plan, 0);
-            self.decoder.abandon(rows);
-            decoded = self.decoder.ids().map(IdRange::end);
+        if let (Some(_), Some(window)) = (self.in_reply.take(), self.windows.due()) {
+            let rows = self.runs.at(window.range.start(), &self.plan, 0);
+            decoder.abandon(rows);
+            decoded = decoder.ids().map(IdRange::end);
             if let Some(covered) = decoded.and_then(|id| IdRange::new(window.range.start(), id)) {
                 self.runs.cover(covered);
-                self.backoff.succeeded();
+                link.succeeded();
             }
         }
-        self.in_reply = false;
         self.windows.lost(decoded);
-    }
-
-    fn error(&self, fault: Fault) -> Error {
-        let stream = &self.query.stream;
-        let context = format!("stream {stream:?}");
-        match fault {
-            Fault::Server(reply) => {
-                Error::from_reply(context, self.connection.address().redact(&reply))
-            }
-            Fault::Protocol(reason) => Error::Protocol { context, reason },
-            Fault::Value { id, field, reason } => Error::Decode(Box::new(DecodeError {
-                stream: stream.clone(),
-                entry_id: id,
-                field,
-                reason,
-            })),
-        }
     }
 }

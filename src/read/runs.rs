@@ -6,7 +6,7 @@
 //! found in it; runs are kept in order and joined by lying side by side, never
 //! by copying.
 
-use crate::decode::{ChunkBuilder, Plan};
+use crate::decode::{Chunk, ChunkBuilder, Plan};
 use crate::entry_id::{EntryId, IdRange};
 
 /// A stretch of IDs without a gap, and the entries in it.
@@ -24,32 +24,54 @@ pub struct Runs {
     runs: Vec<Run>,
     /// Rows after which a run is full.
     full: usize,
+    /// The first ID that is not in what was taken; `None` at the end of all IDs.
+    first: Option<EntryId>,
+    /// Start of the window whose entries come in now, or came in last.
+    open: Option<EntryId>,
 }
 
 impl Runs {
-    /// No runs yet; one is full at `full` rows.
-    pub fn new(full: usize) -> Self {
+    /// No runs yet, of what begins at `start`; one is full at `full` rows.
+    pub fn new(start: Option<EntryId>, full: usize) -> Self {
         Self {
             runs: Vec::new(),
             full,
+            first: start,
+            open: None,
         }
     }
 
-    /// Rows at hand from the first run on, up to the first gap in the IDs.
-    ///
-    /// The earliest window is always asked for first, so the first run begins
-    /// where the range does.
+    /// Changes how many rows fill a run.
+    pub fn set_full(&mut self, full: usize) {
+        self.full = full;
+    }
+
+    /// Rows at hand from the first on, up to the first gap in the IDs.
     pub fn rows_from_first(&self) -> usize {
-        let mut next = self.runs.first().map(|run| run.start);
-        let mut rows = 0;
-        for run in &self.runs {
-            if Some(run.start) != next {
-                break;
-            }
-            rows += run.rows.rows();
-            next = run.next;
+        self.from_first().map(|run| run.rows.rows()).sum()
+    }
+
+    /// Takes the rows at hand from the first on.
+    pub fn take_from_first(&mut self) -> Vec<Chunk> {
+        let count = self.from_first().count();
+        if let Some(last) = self.from_first().last() {
+            self.first = last.next;
         }
-        rows
+        let taken = self.runs.drain(..count).map(|run| run.rows);
+        taken
+            .filter(|rows| rows.rows() > 0)
+            .map(ChunkBuilder::finish)
+            .collect()
+    }
+
+    /// The runs without a gap before them.
+    fn from_first(&self) -> impl Iterator<Item = &Run> {
+        let mut next = self.first;
+        self.runs.iter().take_while(move |run| {
+            let follows = Some(run.start) == next;
+            next = run.next;
+            follows
+        })
     }
 
     /// Where the entries of a window that begins at `start` go: to the run that
@@ -59,8 +81,13 @@ impl Runs {
     pub fn at(&mut self, start: EntryId, plan: &Plan, expected: usize) -> &mut ChunkBuilder {
         let at = self.runs.partition_point(|run| run.start <= start);
         let before = at.checked_sub(1);
+        // A run that filled up in the middle of a reply takes the rest of it.
+        let full = match self.open.replace(start) == Some(start) {
+            true => usize::MAX,
+            false => self.full,
+        };
         let index = match before {
-            Some(before) if self.runs[before].goes_on_at(start, self.full) => before,
+            Some(before) if self.runs[before].goes_on_at(start, full) => before,
             _ => {
                 let rows = self.builder(before, start, plan, expected);
                 let next = Some(start);
@@ -103,9 +130,10 @@ impl Runs {
     }
 
     /// The finished rows, in order.
-    pub fn finish(self) -> impl Iterator<Item = ChunkBuilder> {
+    pub fn finish(self) -> impl Iterator<Item = Chunk> {
         let rows = self.runs.into_iter().map(|run| run.rows);
         rows.filter(|rows| rows.rows() > 0)
+            .map(ChunkBuilder::finish)
     }
 }
 

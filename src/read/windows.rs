@@ -96,6 +96,11 @@ impl Windows {
         self
     }
 
+    /// The first ID that is still to be asked for.
+    pub fn start(&self) -> Option<EntryId> {
+        self.todo.last().map(|part| part.start())
+    }
+
     /// Whether everything was asked for and answered.
     pub fn is_finished(&self) -> bool {
         self.todo.is_empty() && self.in_flight.is_empty()

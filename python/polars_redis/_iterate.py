@@ -1,0 +1,507 @@
+"""Iterating over a stream, batch after batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from polars_redis import _core
+from polars_redis._arguments import SchemaLike, options
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import polars as pl
+    from typing_extensions import Self
+
+__all__ = [
+    "AsyncStreamIterator",
+    "StreamIterator",
+    "StreamStats",
+    "iter_stream",
+    "iter_stream_async",
+]
+
+
+@dataclass(frozen=True)
+class StreamStats:
+    """What an iterator has done so far; also by name, as ``stats["entries"]``.
+
+    Attributes
+    ----------
+    batches : int
+        Frames handed over.
+    entries : int
+        Rows of these frames.
+    bytes : int
+        Bytes of the replies that held entries.
+    reconnects : int
+        How often a lost connection was made again.
+    claimed : int
+        Entries taken over from other consumers.
+    """
+
+    batches: int
+    entries: int
+    bytes: int
+    reconnects: int
+    claimed: int
+
+    def keys(self) -> list[str]:
+        """Give the names, so that ``dict(stats)`` works."""
+        return [field.name for field in fields(self)]
+
+    def __getitem__(self, name: str) -> int:
+        if name not in self.keys():
+            raise KeyError(name)
+        value: int = getattr(self, name)
+        return value
+
+
+class StreamIterator(_core.StreamIterator):
+    """Frames of a stream, one after another: what `iter_stream` gives.
+
+    It connects when it is first advanced, or entered as a context manager. It
+    may be advanced by one thread after another; `close` and `ack` may be called
+    by any thread at any time.
+
+    Examples
+    --------
+    >>> import polars_redis as redis
+    >>> with redis.iter_stream("redis://localhost", "events", batch_size=4, block_ms=None) as it:
+    ...     for df in it:
+    ...         print(df.height, it.last_id)
+    4 1704067200003-0
+    4 1704067200007-0
+    2 1704067200009-0
+    >>> it.stats.entries
+    10
+    """
+
+    def ack(self, frame: pl.DataFrame | None = None) -> int:
+        """Acknowledge the last batch, or the entries of a frame (``XACK``).
+
+        Parameters
+        ----------
+        frame
+            A frame with the column of entry IDs, such as a batch or a part of
+            one; None stands for the last batch.
+
+        Returns
+        -------
+        int
+            How many of the entries were pending, and are not any more.
+
+        Raises
+        ------
+        ValueError
+            If the iterator has no group, or the frame no entry IDs.
+        """
+        return super().ack(frame)
+
+    def close(self) -> None:
+        """End the iteration; a `next` that waits in another thread ends too.
+
+        What was read from the server and not handed over is dropped: with a
+        group it is pending, and is delivered to the next one who comes.
+        """
+        super().close()
+
+    @property
+    def last_id(self) -> str | None:
+        """The ID of the last entry handed over, to go on from there.
+
+        ``start_id="(" + last_id`` begins after it.
+        """
+        return super().last_id
+
+    @property
+    def stats(self) -> StreamStats:
+        """What was done so far."""
+        return StreamStats(*self._stats)
+
+
+class AsyncStreamIterator(_core.AsyncStreamIterator):
+    """Frames of a stream, one after another: what `iter_stream_async` gives.
+
+    It connects when it is first advanced, or entered as a context manager.
+    Cancelling an await loses nothing: the next one goes on where that stopped.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import polars_redis as redis
+    >>> async def read() -> None:
+    ...     async with redis.iter_stream_async(
+    ...         "redis://localhost", "events", batch_size=4, block_ms=None
+    ...     ) as batches:
+    ...         async for df in batches:
+    ...             print(df.height, batches.last_id)
+    >>> asyncio.run(read())
+    4 1704067200003-0
+    4 1704067200007-0
+    2 1704067200009-0
+    """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> pl.DataFrame:
+        while True:
+            await self._advance()
+            # Nothing is awaited from here on, so that no cancellation comes
+            # between the reader and whoever waits for the frame.
+            frame = self._take()
+            if frame is not None:
+                return frame
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def ack(self, frame: pl.DataFrame | None = None) -> int:
+        """Acknowledge the last batch, or the entries of a frame (``XACK``).
+
+        Parameters
+        ----------
+        frame
+            A frame with the column of entry IDs, such as a batch or a part of
+            one; None stands for the last batch.
+
+        Returns
+        -------
+        int
+            How many of the entries were pending, and are not any more.
+
+        Raises
+        ------
+        ValueError
+            If the iterator has no group, or the frame no entry IDs.
+        """
+        return await self._ack(frame)
+
+    async def aclose(self) -> None:
+        """End the iteration; another task that waits for a frame ends too.
+
+        What was read from the server and not handed over is dropped: with a
+        group it is pending, and is delivered to the next one who comes.
+        """
+        await self._close()
+
+    @property
+    def last_id(self) -> str | None:
+        """The ID of the last entry handed over, to go on from there.
+
+        ``start_id="(" + last_id`` begins after it.
+        """
+        return super().last_id
+
+    @property
+    def stats(self) -> StreamStats:
+        """What was done so far."""
+        return StreamStats(*self._stats)
+
+
+def iter_stream(
+    url: str,
+    stream: str,
+    schema: SchemaLike | None = None,
+    batch_size: int = 100,
+    block_ms: int | None = 1000,
+    *,
+    start_id: str | int | datetime = "-",
+    end_id: str | int | datetime = "+",
+    count: int | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    auto_ack: bool = False,
+    create_group: bool = True,
+    include_id: bool = True,
+    include_timestamp: bool = True,
+    include_sequence: bool = False,
+    id_column: str = "_id",
+    timestamp_column: str = "_ts",
+    sequence_column: str = "_seq",
+    strict: bool = True,
+    claim_idle_ms: int | None = 300_000,
+    include_delivery_count: bool = False,
+    delivery_count_column: str = "_deliveries",
+    linger_ms: int = 0,
+    reconnect_timeout_ms: int = 300_000,
+    max_deliveries: int | None = None,
+    dead_letter: str | None = None,
+) -> StreamIterator:
+    """Iterate over a stream in frames of up to `batch_size` rows.
+
+    Without a group, the entries from `start_id` on are read, in order, each
+    once: those that are there with ``XRANGE``, in large requests ahead of the
+    batches, then those that come with ``XREAD BLOCK``.
+
+    With a group, entries are delivered as they become pending for this consumer:
+    first what it had been given before and has not acknowledged, then what other
+    consumers have not acknowledged for `claim_idle_ms` (looked for again from
+    time to time, with ``XPENDING`` and ``XCLAIM``), then what is new
+    (``XREADGROUP``). Never more is taken than the next batch holds.
+
+    A connection that is lost is made again, with growing pauses; the iteration
+    goes on where it was, and the logger ``polars_redis`` tells of it.
+
+    Parameters
+    ----------
+    url
+        URL of the server, as for `read_stream`.
+    stream
+        Key of the stream. It need not exist yet.
+    schema
+        Field names and dtypes, as for `read_stream`. Without a schema, each frame
+        has the fields of its own entries, as String.
+    batch_size
+        The most rows of a frame.
+    block_ms
+        Milliseconds of one round of waiting for entries (0: the longest there
+        is). The iterator waits round after round, for ever; with None it ends
+        where it has caught up.
+    start_id
+        Without a group, the first entry ID to read, as for `read_stream`. With
+        one, ``"-"`` or ``">"``; or an entry ID, for this consumer's own pending
+        entries after it, and no others.
+    end_id
+        The last entry ID to read; the iteration ends when it has been passed.
+        Not with a group.
+    count
+        The most entries to read in all.
+    group
+        Consumer group to read as.
+    consumer
+        Name of this consumer in the group; needed with a group.
+    auto_ack
+        Whether the entries of a frame are acknowledged (``XACK``) before the
+        frame is handed over. If not, they are pending until the iterator's
+        ``ack()``, or `ack_entries`.
+    create_group
+        Whether a missing group is made, from the stream's first entry on; also
+        if it vanishes later.
+    include_id, include_timestamp, include_sequence
+        Whether to give the entry ID (String), its milliseconds since the epoch
+        (Int64), its sequence number (Int64).
+    id_column, timestamp_column, sequence_column
+        Names of these columns. They come before the fields.
+    strict
+        Whether a text that does not fit its dtype is an error; if not, it
+        becomes null.
+    claim_idle_ms
+        Milliseconds after which pending entries are taken over from other
+        consumers; None never does.
+    include_delivery_count
+        Whether to give how often each entry has been delivered, this time
+        included, as Int64; with a group only.
+    delivery_count_column
+        Name of that column.
+    linger_ms
+        Milliseconds to wait longer for a fuller frame, once it has a row.
+    reconnect_timeout_ms
+        Milliseconds to try to connect again before an error is raised.
+    max_deliveries
+        With `dead_letter`, how often an entry is delivered at the most.
+    dead_letter
+        Key of a stream to which an entry goes that was delivered `max_deliveries`
+        times and never acknowledged: with its fields, and before them
+        ``_stream``, ``_id``, ``_group``, ``_consumer`` and ``_deliveries``. It is
+        added there and acknowledged here in one transaction.
+
+    Returns
+    -------
+    StreamIterator
+        An iterator of ``polars.DataFrame``, and a context manager. No frame is
+        empty.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; nothing was sent.
+
+    Notes
+    -----
+    `next` raises what `read_stream` does. After that the iterator is still where
+    it was: the rows before an entry that cannot be decoded are handed over
+    first, and the next `next` comes to that entry again.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> import polars_redis as redis
+    >>> for df in redis.iter_stream(
+    ...     "redis://localhost",
+    ...     stream="events",
+    ...     schema={"action": pl.String, "value": pl.Int64},
+    ...     batch_size=5,
+    ...     block_ms=None,
+    ... ):
+    ...     print(df["value"].sum())
+    150
+    400
+
+    As a worker of a group:
+
+    >>> with redis.iter_stream(
+    ...     "redis://localhost",
+    ...     stream="events",
+    ...     group="sums",
+    ...     consumer="worker-1",
+    ...     count=10,
+    ... ) as batches:
+    ...     for df in batches:
+    ...         print(df.height, batches.ack())
+    10 10
+    """
+    return StreamIterator(
+        url,
+        stream,
+        options(
+            schema=schema,
+            batch_size=batch_size,
+            block_ms=block_ms,
+            start_id=start_id,
+            end_id=end_id,
+            count=count,
+            group=group,
+            consumer=consumer,
+            auto_ack=auto_ack,
+            create_group=create_group,
+            include_id=include_id,
+            include_timestamp=include_timestamp,
+            include_sequence=include_sequence,
+            id_column=id_column,
+            timestamp_column=timestamp_column,
+            sequence_column=sequence_column,
+            strict=strict,
+            claim_idle_ms=claim_idle_ms,
+            include_delivery_count=include_delivery_count,
+            delivery_count_column=delivery_count_column,
+            linger_ms=linger_ms,
+            reconnect_timeout_ms=reconnect_timeout_ms,
+            max_deliveries=max_deliveries,
+            dead_letter=dead_letter,
+        ),
+    )
+
+
+def iter_stream_async(
+    url: str,
+    stream: str,
+    schema: SchemaLike | None = None,
+    batch_size: int = 100,
+    block_ms: int | None = 1000,
+    *,
+    batch_timeout_ms: int | None = None,
+    start_id: str | int | datetime = "-",
+    end_id: str | int | datetime = "+",
+    count: int | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    auto_ack: bool = False,
+    create_group: bool = True,
+    include_id: bool = True,
+    include_timestamp: bool = True,
+    include_sequence: bool = False,
+    id_column: str = "_id",
+    timestamp_column: str = "_ts",
+    sequence_column: str = "_seq",
+    strict: bool = True,
+    claim_idle_ms: int | None = 300_000,
+    include_delivery_count: bool = False,
+    delivery_count_column: str = "_deliveries",
+    linger_ms: int = 0,
+    reconnect_timeout_ms: int = 300_000,
+    max_deliveries: int | None = None,
+    dead_letter: str | None = None,
+) -> AsyncStreamIterator:
+    """Iterate over a stream in frames of up to `batch_size` rows, for asyncio.
+
+    As `iter_stream`, with the same parameters, promises and errors, and the same
+    reader underneath, which runs on threads of its own. Cancelling an await (by a
+    timeout, say) loses nothing: the next one goes on where that stopped.
+
+    Parameters
+    ----------
+    url, stream, schema, batch_size
+        As for `iter_stream`.
+    block_ms
+        Milliseconds of one round of waiting for entries (0: the longest there
+        is); with None the iterator ends where it has caught up.
+    batch_timeout_ms
+        Another name of `block_ms`.
+    start_id, end_id, count, group, consumer, auto_ack, create_group
+        As for `iter_stream`.
+    include_id, include_timestamp, include_sequence
+        As for `iter_stream`.
+    id_column, timestamp_column, sequence_column, strict
+        As for `iter_stream`.
+    claim_idle_ms, include_delivery_count, delivery_count_column
+        As for `iter_stream`.
+    linger_ms, reconnect_timeout_ms, max_deliveries, dead_letter
+        As for `iter_stream`.
+
+    Returns
+    -------
+    AsyncStreamIterator
+        An asynchronous iterator of ``polars.DataFrame``, and an asynchronous
+        context manager. No frame is empty.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; nothing was sent.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import polars_redis as redis
+    >>> async def work() -> None:
+    ...     async with redis.iter_stream_async(
+    ...         "redis://localhost",
+    ...         stream="events",
+    ...         group="audit",
+    ...         consumer="worker-1",
+    ...         count=10,
+    ...     ) as batches:
+    ...         async for df in batches:
+    ...             print(df.height, await batches.ack())
+    >>> asyncio.run(work())
+    10 10
+    """
+    if batch_timeout_ms is not None:
+        block_ms = batch_timeout_ms
+    return AsyncStreamIterator(
+        url,
+        stream,
+        options(
+            schema=schema,
+            batch_size=batch_size,
+            block_ms=block_ms,
+            start_id=start_id,
+            end_id=end_id,
+            count=count,
+            group=group,
+            consumer=consumer,
+            auto_ack=auto_ack,
+            create_group=create_group,
+            include_id=include_id,
+            include_timestamp=include_timestamp,
+            include_sequence=include_sequence,
+            id_column=id_column,
+            timestamp_column=timestamp_column,
+            sequence_column=sequence_column,
+            strict=strict,
+            claim_idle_ms=claim_idle_ms,
+            include_delivery_count=include_delivery_count,
+            delivery_count_column=delivery_count_column,
+            linger_ms=linger_ms,
+            reconnect_timeout_ms=reconnect_timeout_ms,
+            max_deliveries=max_deliveries,
+            dead_letter=dead_letter,
+        ),
+    )

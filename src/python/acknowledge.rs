@@ -1,0 +1,123 @@
+//! `ack_entries` and its async twin.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use pyo3_async_runtimes::generic::future_into_py;
+use pyo3_polars::PySeries;
+
+use super::log::log;
+use super::runtime::{Background, wait};
+use crate::address::Address;
+use crate::entry_id::EntryId;
+use crate::read::acknowledge;
+
+/// Acknowledges entries of a consumer group; how many of them were pending.
+#[pyfunction]
+pub fn ack_entries(
+    py: Python<'_>,
+    url: &str,
+    stream: String,
+    group: String,
+    entry_ids: &Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    let address = Arc::new(Address::parse(url)?);
+    acknowledge_all(py, &address, &stream, &group, &to_entry_ids(entry_ids)?)
+}
+
+/// The awaitable twin of [`ack_entries`].
+#[pyfunction]
+pub fn ack_entries_async<'py>(
+    py: Python<'py>,
+    url: &str,
+    stream: String,
+    group: String,
+    entry_ids: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let address = Arc::new(Address::parse(url)?);
+    acknowledge_later(py, address, stream, group, to_entry_ids(entry_ids)?)
+}
+
+/// Acknowledges on the calling thread.
+pub fn acknowledge_all(
+    py: Python<'_>,
+    address: &Arc<Address>,
+    stream: &str,
+    group: &str,
+    ids: &[EntryId],
+) -> PyResult<u64> {
+    let (count, notes) = wait(py, acknowledge(address, stream, group, ids))??;
+    notes.iter().try_for_each(|note| log(py, note))?;
+    Ok(count)
+}
+
+/// Acknowledges in the background; what asyncio awaits.
+pub fn acknowledge_later(
+    py: Python<'_>,
+    address: Arc<Address>,
+    stream: String,
+    group: String,
+    ids: Vec<EntryId>,
+) -> PyResult<Bound<'_, PyAny>> {
+    Background::start()?;
+    future_into_py::<Background, _, _>(py, async move {
+        let (count, notes) = acknowledge(&address, &stream, &group, &ids).await?;
+        Python::attach(|py| notes.iter().try_for_each(|note| log(py, note)))?;
+        Ok(count)
+    })
+}
+
+/// Entry IDs from a series or another iterable, checked.
+pub fn to_entry_ids(values: &Bound<'_, PyAny>) -> PyResult<Vec<EntryId>> {
+    if values.is_instance_of::<PyString>() || values.is_instance_of::<PyBytes>() {
+        return Err(PyTypeError::new_err(format!(
+            "entry_ids: expected a list or a Series of entry IDs, got {}",
+            values.get_type().name()?
+        )));
+    }
+    if is_series(values)? {
+        return from_series(values);
+    }
+    let mut ids = Vec::with_capacity(values.len().unwrap_or_default());
+    for (at, value) in values.try_iter()?.enumerate() {
+        let value = value?;
+        let Ok(text) = value.cast::<PyString>() else {
+            let name = value.get_type().name()?;
+            let text = format!("entry_ids: expected str at {at}, got {name}");
+            return Err(PyTypeError::new_err(text));
+        };
+        ids.push(to_entry_id(at, &text.to_cow()?)?);
+    }
+    Ok(ids)
+}
+
+fn is_series(values: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let series = values.py().import("polars")?.getattr("Series")?;
+    values.is_instance(&series)
+}
+
+fn from_series(values: &Bound<'_, PyAny>) -> PyResult<Vec<EntryId>> {
+    let PySeries(series) = values.extract()?;
+    let texts = series.str().map_err(|_| {
+        let dtype = series.dtype();
+        PyTypeError::new_err(format!(
+            "entry_ids: expected a Series of String, got {dtype}"
+        ))
+    })?;
+    let mut ids = Vec::with_capacity(texts.len());
+    for (at, text) in texts.iter().enumerate() {
+        let Some(text) = text else {
+            let text = format!("entry_ids: expected an entry ID at {at}, got null");
+            return Err(PyValueError::new_err(text));
+        };
+        ids.push(to_entry_id(at, text)?);
+    }
+    Ok(ids)
+}
+
+fn to_entry_id(at: usize, text: &str) -> PyResult<EntryId> {
+    text.parse()
+        .map_err(|error| PyValueError::new_err(format!("entry_ids: at {at}: {error}")))
+}

@@ -1,0 +1,321 @@
+//! The arguments of a read as Python gives them, checked: nothing is sent before
+//! they are.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyInt, PyString};
+
+use crate::command::Consumer;
+use crate::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
+use crate::entry_id::{End, EntryId, Start};
+use crate::read::{DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait};
+
+/// How long a one-shot read tries to connect again.
+const ONE_SHOT_RECONNECT: Duration = Duration::from_secs(10);
+
+/// The keyword arguments of a read, by name. All are there.
+pub struct Arguments<'py>(pub Bound<'py, PyDict>);
+
+/// What a one-shot read is.
+pub enum OneShot {
+    /// A range, at once.
+    Range(RangeQuery),
+    /// As a consumer of a group, or waiting for entries.
+    Reader(Query, Pace),
+}
+
+impl<'py> Arguments<'py> {
+    /// The columns.
+    pub fn plan(&self) -> PyResult<Plan> {
+        let schema: Option<Vec<(String, Bound<'py, PyAny>)>> = self.get("schema")?.extract()?;
+        let fields = match schema {
+            None => Fields::Discover,
+            Some(schema) => Fields::Schema(schema.into_iter().map(field).collect::<PyResult<_>>()?),
+        };
+        let on_misfit = match self.flag("strict")? {
+            true => OnMisfit::Raise,
+            false => OnMisfit::Null,
+        };
+        let ids = IdColumns {
+            id: self.text("id_column")?,
+            timestamp: self.text("timestamp_column")?,
+            sequence: self.text("sequence_column")?,
+            deliveries: self.text("delivery_count_column")?,
+        };
+        Ok(Plan::new(ids, fields, on_misfit)?)
+    }
+
+    /// What to read at once.
+    pub fn one_shot(&self, stream: String) -> PyResult<OneShot> {
+        let group = self.group(&stream, Mode::Once)?;
+        let wait = match self.milliseconds("block_ms")? {
+            None => Wait::Never,
+            Some(Duration::ZERO) => Wait::Rounds(Duration::ZERO),
+            Some(block) => Wait::Once(block),
+        };
+        let count = self.number("count", 0)?;
+        if group.is_none() && wait == Wait::Never {
+            return Ok(OneShot::Range(RangeQuery {
+                stream,
+                start: self.start()?,
+                end: self.end()?,
+                count,
+            }));
+        }
+        let pace = Pace {
+            batch_size: usize::MAX,
+            count,
+            wait,
+            linger: Duration::ZERO,
+            reconnect: ONE_SHOT_RECONNECT,
+            all_or_nothing: true,
+        };
+        Ok(OneShot::Reader(self.query(stream, group)?, pace))
+    }
+
+    /// What to read batch after batch.
+    pub fn iterated(&self, stream: String) -> PyResult<(Query, Pace)> {
+        let group = self.group(&stream, Mode::Consume)?;
+        let pace = Pace {
+            batch_size: self.needed("batch_size", 1)?,
+            count: self.number("count", 0)?,
+            wait: self
+                .milliseconds("block_ms")?
+                .map_or(Wait::Never, Wait::Rounds),
+            linger: Duration::from_millis(self.needed("linger_ms", 0)? as u64),
+            reconnect: Duration::from_millis(self.needed("reconnect_timeout_ms", 0)? as u64),
+            all_or_nothing: false,
+        };
+        Ok((self.query(stream, group)?, pace))
+    }
+
+    /// The name of the ID column, if there is one.
+    pub fn id_column(&self) -> PyResult<Option<String>> {
+        self.text("id_column")
+    }
+
+    fn query(&self, stream: String, group: Option<GroupQuery>) -> PyResult<Query> {
+        Ok(match group {
+            Some(group) => Query::Group(group),
+            None => Query::Tail(TailQuery {
+                stream,
+                start: self.start()?,
+                end: self.end()?,
+            }),
+        })
+    }
+
+    /// The group read that was asked for, if one was; `mode` is that of one from
+    /// the start.
+    fn group(&self, stream: &str, mode: Mode) -> PyResult<Option<GroupQuery>> {
+        let consumer = self.text("consumer")?;
+        let auto_ack = self.flag("auto_ack")?;
+        let dead_letter = self.dead_letter()?;
+        let claim_idle = self.milliseconds("claim_idle_ms")?;
+        let create_group = self.flag("create_group")?;
+        let Some(group) = self.text("group")? else {
+            for (parameter, is_given) in [
+                ("consumer", consumer.is_some()),
+                ("auto_ack", auto_ack),
+                (
+                    "include_delivery_count",
+                    self.text("delivery_count_column")?.is_some(),
+                ),
+                ("max_deliveries", dead_letter.is_some()),
+            ] {
+                if is_given {
+                    return Err(wrong(parameter, "only for a read with a group"));
+                }
+            }
+            return Ok(None);
+        };
+        let Some(name) = consumer else {
+            return Err(wrong("group", "a group read needs a consumer too"));
+        };
+        Ok(Some(GroupQuery {
+            consumer: Consumer {
+                stream: stream.to_owned(),
+                group,
+                name,
+            },
+            mode: self.group_mode(mode)?,
+            create_group,
+            claim_idle,
+            auto_ack,
+            dead_letter,
+        }))
+    }
+
+    fn group_mode(&self, mode: Mode) -> PyResult<Mode> {
+        let end = self.get("end_id")?;
+        if !end.cast::<PyString>().is_ok_and(|end| end == "+") {
+            return Err(wrong("end_id", "a group read has no end; use count"));
+        }
+        let start = self.get("start_id")?;
+        let text: Option<String> = start.cast::<PyString>().ok().map(|text| text.to_string());
+        match text.as_deref() {
+            Some("-" | ">") => return Ok(mode),
+            Some("$" | "+") => {
+                return Err(wrong(
+                    "start_id",
+                    "a group read takes \"-\" or \">\" (new entries), or an entry ID (own pending \
+                     entries after it)",
+                ));
+            }
+            _ => {}
+        }
+        let is_exclusive = text.is_some_and(|text| text.starts_with('('));
+        Ok(Mode::Pending(match self.start()? {
+            Start::At(id) if is_exclusive => id.previous().unwrap_or(id),
+            Start::At(id) => id,
+            Start::Never | Start::AfterLast => EntryId::MAX,
+        }))
+    }
+
+    fn dead_letter(&self) -> PyResult<Option<DeadLetter>> {
+        let max_deliveries = self.number("max_deliveries", 1)?;
+        match (max_deliveries, self.text("dead_letter")?) {
+            (None, None) => Ok(None),
+            (Some(max), Some(stream)) => Ok(Some(DeadLetter {
+                max_deliveries: max as u64,
+                stream,
+            })),
+            (Some(_), None) => Err(wrong("max_deliveries", "needs dead_letter too")),
+            (None, Some(_)) => Err(wrong("dead_letter", "needs max_deliveries too")),
+        }
+    }
+
+    fn start(&self) -> PyResult<Start> {
+        match bound("start_id", &self.get("start_id")?)? {
+            Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid("start_id", &e)),
+            Bounds::Milliseconds(ms) => Ok(Start::At(EntryId::new(ms, 0))),
+        }
+    }
+
+    fn end(&self) -> PyResult<End> {
+        match bound("end_id", &self.get("end_id")?)? {
+            Bounds::Text(text) => End::parse(&text).map_err(|e| invalid("end_id", &e)),
+            Bounds::Milliseconds(ms) => Ok(End::At(EntryId::new(ms, u64::MAX))),
+        }
+    }
+
+    fn get(&self, parameter: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.0
+            .get_item(parameter)?
+            .ok_or_else(|| PyTypeError::new_err(format!("{parameter}: missing")))
+    }
+
+    fn text(&self, parameter: &str) -> PyResult<Option<String>> {
+        let value = self.get(parameter)?;
+        if value.is_none() {
+            return Ok(None);
+        }
+        match value.cast::<PyString>() {
+            Ok(text) => Ok(Some(text.extract()?)),
+            Err(_) => Err(wrong_type(parameter, "str", &value)?),
+        }
+    }
+
+    fn flag(&self, parameter: &str) -> PyResult<bool> {
+        let value = self.get(parameter)?;
+        match value.cast::<PyBool>() {
+            Ok(flag) => Ok(flag.is_true()),
+            Err(_) => Err(wrong_type(parameter, "bool", &value)?),
+        }
+    }
+
+    fn milliseconds(&self, parameter: &str) -> PyResult<Option<Duration>> {
+        let number = self.number(parameter, 0)?;
+        Ok(number.map(|ms| Duration::from_millis(ms as u64)))
+    }
+
+    fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {
+        match self.number(parameter, least)? {
+            Some(number) => Ok(number),
+            None => Err(wrong_type(parameter, "int", &self.get(parameter)?)?),
+        }
+    }
+
+    /// A number of at least `least`; nothing for None. One that no memory could
+    /// hold is as large as any.
+    fn number(&self, parameter: &str, least: u64) -> PyResult<Option<usize>> {
+        let value = self.get(parameter)?;
+        if value.is_none() {
+            return Ok(None);
+        }
+        if !is_integer(&value) {
+            return Err(wrong_type(parameter, "int", &value)?);
+        }
+        match unsigned(&value)? {
+            Some(number) if number >= least => {
+                Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
+            }
+            _ => Err(wrong(
+                parameter,
+                &format!("expected at least {least}, got {value}"),
+            )),
+        }
+    }
+}
+
+fn wrong(parameter: &str, what: &str) -> PyErr {
+    PyValueError::new_err(format!("{parameter}: {what}"))
+}
+
+fn wrong_type(parameter: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let name = value.get_type().name()?;
+    let text = format!("{parameter}: expected {expected}, got {name}");
+    Ok(PyTypeError::new_err(text))
+}
+
+fn field((name, dtype): (String, Bound<'_, PyAny>)) -> PyResult<Field> {
+    let text = dtype.str()?.to_string();
+    match FieldType::from_name(&text) {
+        Some(dtype) => Ok(Field { name, dtype }),
+        None => Err(PyValueError::new_err(format!(
+            "schema: field {name:?}: the dtype {text} is not supported yet (supported: {})",
+            FieldType::ALL.map(FieldType::name).join(", "),
+        ))),
+    }
+}
+
+enum Bounds {
+    Text(String),
+    Milliseconds(u64),
+}
+
+fn bound(parameter: &str, value: &Bound<'_, PyAny>) -> PyResult<Bounds> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Bounds::Text(text.extract()?));
+    }
+    match unsigned(value)? {
+        Some(ms) => Ok(Bounds::Milliseconds(ms)),
+        None if is_integer(value) => Err(PyValueError::new_err(format!(
+            "{parameter}: {value} is not a number of milliseconds since the epoch that an \
+             entry ID can have"
+        ))),
+        None => Err(PyTypeError::new_err(format!(
+            "{parameter}: expected an entry ID as str, milliseconds as int, or a datetime, got {}",
+            value.get_type().name()?
+        ))),
+    }
+}
+
+fn invalid(parameter: &str, error: &crate::entry_id::InvalidId) -> PyErr {
+    PyValueError::new_err(format!("{parameter}: {error}"))
+}
+
+fn is_integer(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_instance_of::<PyBool>()
+        && (value.is_instance_of::<PyInt>() || value.hasattr("__index__").unwrap_or(false))
+}
+
+/// An integer of 64 bits without sign, or nothing if it is none.
+fn unsigned(value: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    if !is_integer(value) {
+        return Ok(None);
+    }
+    Ok(value.extract().ok())
+}

@@ -1,0 +1,315 @@
+//! `iter_stream`: an iterator that blocks.
+
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use super::acknowledge::{acknowledge_all, to_entry_ids};
+use super::arguments::Arguments;
+use super::frame::to_frame;
+use super::log::log;
+use super::runtime::{for_one_reader, wait_on};
+use crate::address::Address;
+use crate::entry_id::EntryId;
+use crate::error::Result;
+use crate::read::{Query, Reader, Stats, Step};
+
+/// What both kinds of iterator are made of: a reader that one caller at a time
+/// advances, and what others may look at meanwhile.
+pub struct Shared {
+    pub reader: Mutex<Option<Reader>>,
+    pub closed: CancellationToken,
+    view: StdMutex<View>,
+    pub address: Arc<Address>,
+    stream: String,
+    group: Option<String>,
+    id_column: Option<String>,
+    process: AtomicU32,
+}
+
+/// What the reader had come to when it was last let go.
+#[derive(Default, Clone)]
+struct View {
+    last_id: Option<EntryId>,
+    last_batch: Vec<EntryId>,
+    stats: Stats,
+}
+
+impl Shared {
+    /// Checks the arguments; nothing is sent.
+    pub fn new(url: &str, stream: String, arguments: Bound<'_, PyDict>) -> PyResult<Self> {
+        let address = Arc::new(Address::parse(url)?);
+        let arguments = Arguments(arguments);
+        let plan = arguments.plan()?;
+        let id_column = arguments.id_column()?;
+        let (query, pace) = arguments.iterated(stream.clone())?;
+        let group = match &query {
+            Query::Group(query) => Some(query.consumer.group.clone()),
+            Query::Tail(_) => None,
+        };
+        Ok(Self {
+            reader: Mutex::new(Some(Reader::new(address.clone(), query, plan, pace))),
+            closed: CancellationToken::new(),
+            view: StdMutex::default(),
+            address,
+            stream,
+            group,
+            id_column,
+            process: AtomicU32::new(std::process::id()),
+        })
+    }
+
+    /// In a forked child, gives the parent's connection up; whether it did.
+    pub fn leave_parent(&self) -> bool {
+        let process = std::process::id();
+        if self.process.swap(process, Ordering::AcqRel) == process {
+            return false;
+        }
+        if let Ok(mut reader) = self.reader.try_lock()
+            && let Some(reader) = reader.as_mut()
+        {
+            reader.forget_connection();
+        }
+        true
+    }
+
+    /// Advances the reader; to the end if the iterator is closed.
+    pub async fn advance(&self, reader: &mut Option<Reader>) -> Result<Step> {
+        let Some(reader) = reader else {
+            return Ok(Step::End);
+        };
+        let step = self.closed.run_until_cancelled(reader.advance()).await;
+        self.look().stats = reader.stats();
+        step.unwrap_or(Ok(Step::End))
+    }
+
+    /// Connects.
+    pub async fn open(&self, reader: &mut Option<Reader>) -> Result<()> {
+        let Some(reader) = reader else {
+            return Ok(());
+        };
+        let opened = self.closed.run_until_cancelled(reader.open()).await;
+        opened.unwrap_or(Ok(()))
+    }
+
+    /// Hands the batch that is ready over; nothing if another caller has it.
+    /// Whatever is raised meanwhile, the batch stays until it is the caller's.
+    pub fn take<'py>(
+        &self,
+        py: Python<'py>,
+        reader: &mut Option<Reader>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(reader) = reader else {
+            return Ok(None);
+        };
+        let Some(table) = reader.batch() else {
+            return Ok(None);
+        };
+        let frame = to_frame(py, table)?;
+        // A signal that came meanwhile is raised here, not when the frame is on
+        // its way to whoever asked for it.
+        py.check_signals()?;
+        reader.handed_over();
+        *self.look() = View {
+            last_id: reader.last_id(),
+            last_batch: reader.last_batch().to_vec(),
+            stats: reader.stats(),
+        };
+        Ok(Some(frame))
+    }
+
+    /// Writes what there is to tell into the log.
+    pub fn tell(&self, py: Python<'_>, reader: &mut Option<Reader>) -> PyResult<()> {
+        let note = reader.as_mut().and_then(Reader::take_note);
+        note.iter().try_for_each(|note| log(py, note))
+    }
+
+    /// Stream, group and IDs of what is to be acknowledged: a frame, or the last
+    /// batch.
+    pub fn to_acknowledge(
+        &self,
+        frame: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(String, String, Vec<EntryId>)> {
+        let Some(group) = self.group.clone() else {
+            return Err(PyValueError::new_err(
+                "ack: only for an iterator with a group",
+            ));
+        };
+        let ids = match (frame, &self.id_column) {
+            (None, _) => self.look().last_batch.clone(),
+            (Some(frame), Some(column)) => to_entry_ids(&frame.get_item(column)?)?,
+            (Some(_), None) => {
+                return Err(PyValueError::new_err(
+                    "ack: a frame without a column of entry IDs (include_id=False) does not say \
+                     what to acknowledge",
+                ));
+            }
+        };
+        Ok((self.stream.clone(), group, ids))
+    }
+
+    pub fn last_id(&self) -> Option<String> {
+        self.look().last_id.map(|id| id.to_string())
+    }
+
+    /// Batches, entries, bytes, reconnects, claimed.
+    pub fn stats(&self) -> [u64; 5] {
+        let stats = self.look().stats;
+        [
+            stats.batches,
+            stats.entries,
+            stats.bytes,
+            stats.reconnects,
+            stats.claimed,
+        ]
+    }
+
+    pub fn describe(&self, kind: &str) -> String {
+        let group = self.group.as_ref();
+        let group = group.map_or_else(String::new, |group| format!(", group={group:?}"));
+        format!(
+            "{kind}({:?}, {:?}{group})",
+            self.address.to_string(),
+            self.stream
+        )
+    }
+
+    fn look(&self) -> StdGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Yields frames of a stream.
+#[pyclass(frozen, subclass, module = "polars_redis._core")]
+pub struct StreamIterator {
+    shared: Shared,
+    /// Its own, as it may be advanced by one thread after another.
+    runtime: StdMutex<ReaderRuntime>,
+}
+
+struct ReaderRuntime {
+    process: u32,
+    runtime: ManuallyDrop<Arc<Runtime>>,
+}
+
+impl Drop for ReaderRuntime {
+    fn drop(&mut self) {
+        // A parent's is left alone: to end it would reach into what is shared.
+        if self.process == std::process::id() {
+            // SAFETY: nobody uses it after this.
+            let runtime = unsafe { ManuallyDrop::take(&mut self.runtime) };
+            if let Some(runtime) = Arc::into_inner(runtime) {
+                runtime.shutdown_background();
+            }
+        }
+    }
+}
+
+fn fresh_runtime() -> PyResult<ReaderRuntime> {
+    Ok(ReaderRuntime {
+        process: std::process::id(),
+        runtime: ManuallyDrop::new(Arc::new(for_one_reader()?)),
+    })
+}
+
+impl StreamIterator {
+    /// The runtime of this process. In a forked child it is another one, and the
+    /// parent's connection is given up.
+    fn runtime(&self) -> PyResult<Arc<Runtime>> {
+        let mut slot = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.leave_parent() {
+            *slot = fresh_runtime()?;
+        }
+        Ok(Arc::clone(&slot.runtime))
+    }
+
+    fn lock<'a>(
+        &'a self,
+        py: Python<'_>,
+        runtime: &Runtime,
+    ) -> PyResult<MutexGuard<'a, Option<Reader>>> {
+        wait_on(py, runtime, self.shared.reader.lock())
+    }
+}
+
+#[pymethods]
+impl StreamIterator {
+    #[new]
+    fn new(url: &str, stream: String, arguments: Bound<'_, PyDict>) -> PyResult<Self> {
+        Ok(Self {
+            shared: Shared::new(url, stream, arguments)?,
+            runtime: StdMutex::new(fresh_runtime()?),
+        })
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let runtime = self.runtime()?;
+        let mut reader = self.lock(py, &runtime)?;
+        loop {
+            match wait_on(py, &runtime, self.shared.advance(&mut reader))?? {
+                Step::Note => self.shared.tell(py, &mut reader)?,
+                Step::Batch => return self.shared.take(py, &mut reader),
+                Step::End => return Ok(None),
+            }
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let (py, this) = (slf.py(), slf.get());
+        let runtime = this.runtime()?;
+        let mut reader = this.lock(py, &runtime)?;
+        wait_on(py, &runtime, this.shared.open(&mut reader))??;
+        drop(reader);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _exception: Bound<'_, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        self.close(py)
+    }
+
+    #[pyo3(signature = (frame = None))]
+    fn ack(&self, py: Python<'_>, frame: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
+        acknowledge_all(py, &self.shared.address, &stream, &group, &ids)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.closed.cancel();
+        let runtime = self.runtime()?;
+        let reader = self.lock(py, &runtime)?.take();
+        if let Some(reader) = reader {
+            reader.close();
+        }
+        Ok(())
+    }
+
+    #[getter]
+    fn last_id(&self) -> Option<String> {
+        self.shared.last_id()
+    }
+
+    #[getter]
+    fn _stats(&self) -> [u64; 5] {
+        self.shared.stats()
+    }
+
+    fn __repr__(&self) -> String {
+        self.shared.describe("StreamIterator")
+    }
+}

@@ -1,0 +1,20 @@
+//! Notes of readers as lines of Python's `logging`.
+
+use pyo3::prelude::*;
+
+use crate::read::{Level, Note};
+
+/// The logger that everything goes to.
+const LOGGER: &str = "polars_redis";
+
+/// Writes one line; fails with what a handler raised.
+pub fn log(py: Python<'_>, note: &Note) -> PyResult<()> {
+    let level = match note.level {
+        Level::Info => "info",
+        Level::Warning => "warning",
+    };
+    py.import("logging")?
+        .call_method1("getLogger", (LOGGER,))?
+        .call_method1(level, ("%s", &note.text))?;
+    Ok(())
+}

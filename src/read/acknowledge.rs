@@ -1,0 +1,82 @@
+//! `XACK`: entries are done with.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::link::{Link, Note, checked};
+use super::range::RETRY_BUDGET;
+use crate::address::Address;
+use crate::command;
+use crate::entry_id::EntryId;
+use crate::error::{Error, Result};
+
+/// IDs of one command: less than a millisecond of the server's time.
+const PIECE: usize = 1000;
+/// Commands in flight, so that the server need not wait for the next one.
+const IN_FLIGHT: usize = 4;
+
+/// Acknowledges entries of a consumer group; how many of them were pending, and
+/// what there is to tell.
+///
+/// Many IDs go as several commands. Those whose reply is lost are sent again,
+/// for up to ten seconds: what they acknowledged the first time is not counted.
+///
+/// # Errors
+/// Any of the connection's, and the server's own.
+pub async fn acknowledge(
+    address: &Arc<Address>,
+    stream: &str,
+    group: &str,
+    ids: &[EntryId],
+) -> Result<(u64, Vec<Note>)> {
+    let mut link = Link::new(address.clone(), RETRY_BUDGET);
+    let mut acknowledged = 0;
+    let mut left = ids;
+    while !left.is_empty() {
+        if let Err(error) = send(&mut link, stream, group, &mut left, &mut acknowledged).await {
+            link.failed(error)?;
+        }
+    }
+    link.keep();
+    Ok((
+        acknowledged,
+        std::iter::from_fn(|| link.next_note()).collect(),
+    ))
+}
+
+/// Sends pieces and takes their replies; `left` are the IDs without a reply.
+async fn send(
+    link: &mut Link,
+    stream: &str,
+    group: &str,
+    left: &mut &[EntryId],
+    acknowledged: &mut u64,
+) -> Result<()> {
+    let connection = link.ready().await?;
+    let mut pieces = left.chunks(PIECE);
+    let mut in_flight = 0;
+    while !left.is_empty() {
+        for piece in pieces.by_ref().take(IN_FLIGHT - in_flight) {
+            connection.queue(&command::xack(stream, group, piece));
+            in_flight += 1;
+        }
+        connection.flush().await?;
+        let reply = connection.reply().await?;
+        in_flight -= 1;
+        *acknowledged += count(checked(reply, connection.address(), stream)?, stream)?;
+        *left = &left[PIECE.min(left.len())..];
+    }
+    link.succeeded();
+    Ok(())
+}
+
+fn count(reply: Value, stream: &str) -> Result<u64> {
+    match reply {
+        Value::Int(count) => Ok(u64::try_from(count).unwrap_or_default()),
+        _ => Err(Error::Protocol {
+            context: format!("stream {stream:?}"),
+            reason: "no number where XACK's was due".into(),
+        }),
+    }
+}

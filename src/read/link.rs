@@ -1,0 +1,206 @@
+//! The line to the server of one reader: made when it is needed, made again
+//! when it breaks.
+//!
+//! A [`Link`] decides what becomes of an error: whether the reader tries again,
+//! after which pause, and when it gives up. What users should know of that is
+//! told as [`Note`]s.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::{Instant, sleep_until};
+
+use crate::address::Address;
+use crate::connection::{Backoff, Connection, error_text};
+use crate::error::{Error, Result};
+
+/// How much a [`Note`] matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warning,
+}
+
+/// Something that users should know though nothing failed: one line in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub level: Level,
+    /// Holds no secret.
+    pub text: String,
+}
+
+/// The connection of a reader, and what to do when it breaks.
+#[derive(Debug)]
+pub struct Link {
+    address: Arc<Address>,
+    connection: Option<Connection>,
+    backoff: Backoff,
+    /// When the next attempt to connect is due, after one that failed.
+    pause_until: Option<Instant>,
+    /// Whether there ever was a connection: the first one fails fast.
+    was_connected: bool,
+    /// Whether the last connection was lost, rather than given up.
+    was_lost: bool,
+    reconnects: u64,
+    notes: VecDeque<Note>,
+}
+
+impl Link {
+    /// A link that is not connected. Once it was, it tries for `budget` to be so
+    /// again.
+    pub fn new(address: Arc<Address>, budget: Duration) -> Self {
+        Self {
+            address,
+            connection: None,
+            backoff: Backoff::new(budget),
+            pause_until: None,
+            was_connected: false,
+            was_lost: false,
+            reconnects: 0,
+            notes: VecDeque::new(),
+        }
+    }
+
+    /// The address that it leads to.
+    pub fn address(&self) -> &Arc<Address> {
+        &self.address
+    }
+
+    /// How often a connection was made again.
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// Whether there is something to tell.
+    pub fn has_note(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// The next thing to tell.
+    pub fn next_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
+    }
+
+    /// Something to tell.
+    pub fn note(&mut self, level: Level, text: String) {
+        self.notes.push_back(Note { level, text });
+    }
+
+    /// The connection, made if there is none. May be cancelled.
+    pub async fn ready(&mut self) -> Result<&mut Connection> {
+        if let Some(due) = self.pause_until {
+            sleep_until(due).await;
+            self.pause_until = None;
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            // One that was kept may be the next to break, so only the first is.
+            None if self.was_connected => {
+                let connection = Connection::connect(&self.address).await?;
+                self.tell_connected();
+                connection
+            }
+            None => Connection::open(&self.address).await?,
+        };
+        self.was_connected = true;
+        Ok(self.connection.insert(connection))
+    }
+
+    fn tell_connected(&mut self) {
+        if std::mem::take(&mut self.was_lost) {
+            self.reconnects += 1;
+            let text = format!("{}: connected again", self.address.peer());
+            self.note(Level::Info, text);
+        }
+    }
+
+    /// Whether the connection may be in the middle of something that nobody
+    /// waits for any more; if so it is given up, with all replies that are due.
+    pub fn drop_if_spoiled(&mut self) -> bool {
+        let is_spoiled = self.connection.as_ref().is_some_and(Connection::is_spoiled);
+        if is_spoiled {
+            self.disconnect();
+        }
+        is_spoiled
+    }
+
+    /// Gives the connection up: replies are due that nobody wants.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// Leaves the connection to the process it belongs to, which is another.
+    pub fn forget(&mut self) {
+        // To drop it would take it out of what the parent waits for.
+        std::mem::forget(self.connection.take());
+    }
+
+    /// Keeps the connection for others. No reply may be due.
+    pub fn keep(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.keep();
+        }
+    }
+
+    /// Something went well: the next failure counts as the first.
+    pub fn succeeded(&mut self) {
+        self.backoff.succeeded();
+    }
+
+    /// Something failed: gives the connection up, and sets the pause before the
+    /// next attempt.
+    ///
+    /// # Errors
+    /// The error itself, if it will not pass, or has not for too long.
+    pub fn failed(&mut self, error: Error) -> Result<()> {
+        // Whatever it was, replies may be due that nobody wants.
+        self.disconnect();
+        if !error.is_transient() {
+            return Err(error);
+        }
+        self.was_lost = self.was_connected;
+        if !self.was_connected && error.is_unreachable() {
+            return Err(error);
+        }
+        let Some(pause) = self.backoff.failed() else {
+            // Whoever asks again begins anew.
+            self.backoff.succeeded();
+            return Err(error);
+        };
+        self.note(
+            Level::Warning,
+            format!("{error}; trying again in {} ms", pause.as_millis()),
+        );
+        self.pause_until = Some(Instant::now() + pause);
+        Ok(())
+    }
+
+    /// Runs a control command on a stream. After a cancellation the connection
+    /// [is spoiled](Self::drop_if_spoiled).
+    ///
+    /// # Errors
+    /// Besides those of the connection, the server's own error.
+    pub async fn query(&mut self, cmd: &Cmd, stream: &str) -> Result<Value> {
+        let reply = self.ready().await?.query(cmd).await?;
+        checked(reply, &self.address, stream)
+    }
+
+    /// [`checked`] for several replies.
+    pub fn checked_all(&self, replies: Vec<Value>, stream: &str) -> Result<Vec<Value>> {
+        let check = |reply| checked(reply, &self.address, stream);
+        replies.into_iter().map(check).collect()
+    }
+}
+
+/// Turns an error reply into the error that it is.
+pub fn checked(reply: Value, address: &Address, stream: &str) -> Result<Value> {
+    match error_text(&reply) {
+        None => Ok(reply),
+        Some(text) => Err(Error::from_reply(
+            format!("stream {stream:?}"),
+            address.redact(&text),
+        )),
+    }
+}

@@ -1,0 +1,384 @@
+//! Batch after batch of a stream, for iterators and for reads that wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::group::{Group, GroupQuery};
+use super::link::{Link, Note};
+use super::source::{Ask, Pulled, Source};
+use super::tail::{Tail, TailQuery};
+use crate::address::Address;
+use crate::decode::{Chunk, Decoder, Plan, Table};
+use crate::entry_id::EntryId;
+use crate::error::{Error, Result};
+
+/// The longest that a server is asked to block: a peer that is gone is noticed a
+/// little after that, however long a reader waits.
+const LONGEST_BLOCK: Duration = Duration::from_secs(10);
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// A stream's entries, in order.
+    Tail(TailQuery),
+    /// As a consumer of a group.
+    Group(GroupQuery),
+}
+
+/// What to do when nothing is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// End.
+    Never,
+    /// Wait for so long, once, and end if nothing came.
+    Once(Duration),
+    /// Wait in rounds of this length, for ever.
+    Rounds(Duration),
+}
+
+/// How large batches are, and how long to wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// The most rows of a batch.
+    pub batch_size: usize,
+    /// The most entries in all.
+    pub count: Option<usize>,
+    pub wait: Wait,
+    /// How much longer to wait for a fuller batch.
+    pub linger: Duration,
+    /// How long to try to connect again before giving up.
+    pub reconnect: Duration,
+    /// Whether the rows before an error are not handed over.
+    pub all_or_nothing: bool,
+}
+
+/// What a reader has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A [`batch`](Reader::batch) is ready.
+    Batch,
+    /// There is a [`note`](Reader::take_note) to tell; it goes on.
+    Note,
+    /// There is nothing more.
+    End,
+}
+
+/// What a reader has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Batches handed over.
+    pub batches: u64,
+    /// Entries handed over.
+    pub entries: u64,
+    /// Bytes of the replies that held entries.
+    pub bytes: u64,
+    /// How often a lost connection was made again.
+    pub reconnects: u64,
+    /// Entries taken over from other consumers.
+    pub claimed: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Batch {
+    chunks: Vec<Chunk>,
+    rows: usize,
+    last: Option<EntryId>,
+    /// What acknowledging the batch acknowledges: its entries, and those that
+    /// were found deleted.
+    ids: Vec<EntryId>,
+}
+
+/// Reads a stream, batch after batch.
+///
+/// A batch is there until it [was handed over](Self::handed_over). Any future
+/// of this type may be dropped: nothing is lost, and the next call goes on where
+/// it was. After an error, too, the reader is where it was.
+#[derive(Debug)]
+pub struct Reader {
+    plan: Arc<Plan>,
+    decoder: Decoder,
+    link: Link,
+    source: Source,
+    pace: Pace,
+    /// Entries that may still be handed over.
+    left: Option<usize>,
+    /// When the first row of the next batch was here.
+    first_row: Option<Instant>,
+    /// Whether the next batch will not get fuller.
+    is_settled: bool,
+    /// When to stop waiting for a first one.
+    deadline: Option<Instant>,
+    /// An error that waits for the rows before it to be handed over.
+    error: Option<Error>,
+    acknowledging: Option<Batch>,
+    ready: Option<Batch>,
+    last_id: Option<EntryId>,
+    last_batch: Vec<EntryId>,
+    stats: Stats,
+}
+
+impl Reader {
+    /// A reader that has done nothing yet.
+    pub fn new(address: Arc<Address>, query: Query, plan: Plan, pace: Pace) -> Self {
+        let plan = Arc::new(plan.keeping_entry_ids());
+        Self {
+            decoder: Decoder::new(plan.clone()),
+            link: Link::new(address, pace.reconnect),
+            source: match query {
+                Query::Tail(query) => Source::Tail(Tail::new(query, plan.clone())),
+                Query::Group(query) => Source::Group(Group::new(query, plan.clone())),
+            },
+            plan,
+            left: pace.count,
+            pace,
+            first_row: None,
+            is_settled: false,
+            deadline: None,
+            error: None,
+            acknowledging: None,
+            ready: None,
+            last_id: None,
+            last_batch: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Connects, and finds out what `$` means now. [`advance`](Self::advance)
+    /// does so by itself.
+    pub async fn open(&mut self) -> Result<()> {
+        self.resume();
+        while let Err(error) = self.source.open(&mut self.link).await {
+            self.failed(error)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next batch, or to what else there is to know.
+    pub async fn advance(&mut self) -> Result<Step> {
+        self.resume();
+        loop {
+            if self.link.has_note() {
+                return Ok(Step::Note);
+            }
+            if self.acknowledging.is_some() {
+                self.acknowledge().await?;
+                continue;
+            }
+            if self.ready.is_some() {
+                return Ok(Step::Batch);
+            }
+            if self.left == Some(0) {
+                return Ok(Step::End);
+            }
+            if self.is_batch_due() {
+                self.make_batch();
+                continue;
+            }
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            let (ask, held) = self.ask();
+            let pulled = self
+                .source
+                .pull(&mut self.link, &mut self.decoder, ask)
+                .await;
+            match pulled {
+                Ok(Pulled::Some(bytes)) => self.stats.bytes += bytes as u64,
+                Ok(Pulled::Nothing) if held > 0 => self.is_settled = self.has_lingered(),
+                Ok(Pulled::Nothing) if self.goes_on_waiting() => {}
+                Ok(Pulled::Ended) if self.source.row_count() > 0 => self.is_settled = true,
+                Ok(Pulled::Nothing | Pulled::Ended) => return Ok(Step::End),
+                Err(error) => self.failed(error)?,
+            }
+        }
+    }
+
+    /// Gives up what a dropped future left half done, where it cannot go on.
+    fn resume(&mut self) {
+        if self.link.drop_if_spoiled() {
+            self.source.lost(&mut self.link, &mut self.decoder);
+        }
+    }
+
+    fn failed(&mut self, error: Error) -> Result<()> {
+        self.source.lost(&mut self.link, &mut self.decoder);
+        match self.link.failed(error) {
+            Err(error) if self.source.row_count() > 0 && !self.pace.all_or_nothing => {
+                self.error = Some(error);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Rows of the next batch.
+    fn wanted(&self) -> usize {
+        self.left
+            .map_or(self.pace.batch_size, |left| left.min(self.pace.batch_size))
+    }
+
+    fn ask(&mut self) -> (Ask, usize) {
+        let held = self.source.row_count();
+        let wait = match held {
+            0 => self.patience(),
+            _ => self.pace.linger.saturating_sub(self.lingered()),
+        };
+        let ask = Ask {
+            wanted: self.wanted().saturating_sub(held).max(1),
+            limit: self.left.map(|left| left.saturating_sub(held)),
+            wait: wait.min(LONGEST_BLOCK),
+        };
+        (ask, held)
+    }
+
+    /// How long to wait for a first row.
+    fn patience(&mut self) -> Duration {
+        match self.pace.wait {
+            Wait::Never => Duration::ZERO,
+            Wait::Rounds(round) if round.is_zero() => LONGEST_BLOCK,
+            Wait::Rounds(round) => round,
+            Wait::Once(whole) => {
+                let deadline = self.deadline.get_or_insert_with(|| Instant::now() + whole);
+                left_until(*deadline)
+            }
+        }
+    }
+
+    fn goes_on_waiting(&mut self) -> bool {
+        match self.pace.wait {
+            Wait::Never => false,
+            Wait::Rounds(_) => true,
+            Wait::Once(_) => self.patience() > Duration::ZERO,
+        }
+    }
+
+    /// How long the first row of the next batch has been here.
+    fn lingered(&mut self) -> Duration {
+        self.first_row.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn has_lingered(&mut self) -> bool {
+        self.lingered() >= self.pace.linger
+    }
+
+    fn is_batch_due(&mut self) -> bool {
+        let held = self.source.row_count();
+        if held == 0 || self.source.is_in_reply() {
+            return false;
+        }
+        held >= self.wanted()
+            || self.is_settled
+            || self.error.is_some()
+            || (self.source.is_caught_up() && self.has_lingered())
+    }
+
+    fn make_batch(&mut self) {
+        let wanted = self.wanted();
+        let chunks = self.source.rows().take(wanted);
+        self.first_row = None;
+        self.is_settled = false;
+        let mut ids: Vec<EntryId> = Vec::new();
+        for chunk in &chunks {
+            ids.extend_from_slice(chunk.entry_ids());
+        }
+        let (rows, last) = (ids.len(), ids.last().copied());
+        ids.extend(self.source.take_deleted());
+        let batch = Batch {
+            chunks,
+            rows,
+            last,
+            ids,
+        };
+        match self.source.acknowledges() {
+            true => self.acknowledging = Some(batch),
+            false => self.ready = Some(batch),
+        }
+    }
+
+    /// Acknowledges the batch that is ready otherwise. It is handed over even if
+    /// nobody knows whether it is acknowledged: then that is done again later.
+    async fn acknowledge(&mut self) -> Result<()> {
+        let ids = match &self.acknowledging {
+            Some(batch) => batch.ids.clone(),
+            None => return Ok(()),
+        };
+        let result = self.source.acknowledge(&mut self.link, &ids).await;
+        match result {
+            Ok(()) => self.link.succeeded(),
+            Err(error) if error.is_unreachable() => {
+                self.source.acknowledge_later(&ids);
+                self.error = self.link.failed(error).err();
+            }
+            Err(error) => return self.link.failed(error),
+        }
+        self.ready = self.acknowledging.take();
+        Ok(())
+    }
+
+    /// The next thing to tell.
+    pub fn take_note(&mut self) -> Option<Note> {
+        self.link.next_note()
+    }
+
+    /// The batch that is ready. It stays so until it
+    /// [was handed over](Self::handed_over).
+    pub fn batch(&self) -> Option<Table> {
+        let batch = self.ready.as_ref()?;
+        let chunks = batch.chunks.clone();
+        Some(Table::new(&self.plan, self.decoder.names(), chunks))
+    }
+
+    /// The batch that was ready is the user's now.
+    pub fn handed_over(&mut self) {
+        let Some(batch) = self.ready.take() else {
+            return;
+        };
+        self.stats.batches += 1;
+        self.stats.entries += batch.rows as u64;
+        self.left = self.left.map(|left| left.saturating_sub(batch.rows));
+        self.last_id = batch.last.or(self.last_id);
+        self.last_batch = batch.ids;
+    }
+
+    /// The last entry handed over.
+    pub fn last_id(&self) -> Option<EntryId> {
+        self.last_id
+    }
+
+    /// What there is to acknowledge of the last batch handed over.
+    pub fn last_batch(&self) -> &[EntryId] {
+        &self.last_batch
+    }
+
+    /// A table without rows.
+    pub fn empty(&self) -> Table {
+        Table::new(&self.plan, self.decoder.names(), Vec::new())
+    }
+
+    /// This process is a forked child: the connection is its parent's, and is
+    /// neither used nor closed here.
+    pub fn forget_connection(&mut self) {
+        self.link.forget();
+        self.source.lost(&mut self.link, &mut self.decoder);
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            reconnects: self.link.reconnects(),
+            claimed: self.source.claimed(),
+            ..self.stats
+        }
+    }
+
+    /// Ends it; a connection on which nothing is due is kept for others.
+    pub fn close(mut self) {
+        if !self.link.drop_if_spoiled() && !self.source.is_waiting() {
+            self.link.keep();
+        }
+    }
+}
+
+fn left_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}

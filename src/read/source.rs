@@ -1,0 +1,224 @@
+//! What tails and groups have in common.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Due;
+use super::group::Group;
+use super::link::Link;
+use super::tail::Tail;
+use crate::decode::{Chunk, Decoder};
+use crate::entry_id::EntryId;
+use crate::error::Result;
+
+/// Entries that a server on the same machine sends in a moment.
+const SHORT: usize = 200;
+
+/// What a reader asks of its source.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Rows that are missing of the next batch; at least 1.
+    pub wanted: usize,
+    /// Rows that will be wanted at all, if that is limited.
+    pub limit: Option<usize>,
+    /// How long to wait for a first one.
+    pub wait: Duration,
+}
+
+impl Ask {
+    /// How long the server should block, if at all.
+    pub fn block(self) -> Option<Duration> {
+        (self.wait > Duration::ZERO).then_some(self.wait)
+    }
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// It took so many bytes; there may be more.
+    Some(usize),
+    /// There is nothing now.
+    Nothing,
+    /// There will never be anything.
+    Ended,
+}
+
+/// A command whose reply is due.
+#[derive(Debug)]
+pub struct Request {
+    /// The most entries that the reply may have.
+    pub count: usize,
+    /// How long the server may block.
+    pub block: Option<Duration>,
+    /// When it was sent.
+    pub sent: Instant,
+    /// Bytes of the reply so far.
+    pub bytes: usize,
+}
+
+impl Request {
+    pub fn new(count: usize, block: Option<Duration>) -> Self {
+        Self {
+            count,
+            block,
+            sent: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// When its reply may be due.
+    pub fn due(&self) -> Due {
+        match self.block {
+            Some(block) => Due::AfterBlock(block),
+            None if self.count <= SHORT => Due::Soon,
+            None => Due::InTime,
+        }
+    }
+}
+
+/// Rows that are here and were not handed over, in order.
+#[derive(Debug, Default)]
+pub struct Rows {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+}
+
+impl Rows {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds rows behind those that are here.
+    pub fn push(&mut self, chunk: Chunk) {
+        self.len += chunk.rows();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Takes the first `rows` rows, or all if there are fewer.
+    pub fn take(&mut self, rows: usize) -> Vec<Chunk> {
+        let mut taken = Vec::new();
+        let mut left = rows.min(self.len);
+        self.len -= left;
+        while left > 0 {
+            let Some(mut chunk) = self.chunks.pop_front() else {
+                break;
+            };
+            if chunk.rows() > left {
+                taken.push(chunk.split_front(left));
+                self.chunks.push_front(chunk);
+                break;
+            }
+            left -= chunk.rows();
+            taken.push(chunk);
+        }
+        taken
+    }
+}
+
+/// Where a reader's entries come from.
+#[derive(Debug)]
+pub enum Source {
+    Tail(Tail),
+    Group(Group),
+}
+
+/// Calls the same method of whichever source it is.
+macro_rules! delegate {
+    ($on:expr, $source:ident => $call:expr) => {
+        match $on {
+            Source::Tail($source) => $call,
+            Source::Group($source) => $call,
+        }
+    };
+}
+
+impl Source {
+    /// Connects, and finds out where to begin.
+    pub async fn open(&mut self, link: &mut Link) -> Result<()> {
+        delegate!(self, source => source.open(link).await)
+    }
+
+    /// Takes one step towards the rows asked for. May be cancelled, and goes on
+    /// there when it is called again.
+    pub async fn pull(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        ask: Ask,
+    ) -> Result<Pulled> {
+        delegate!(self, source => source.pull(link, decoder, ask).await)
+    }
+
+    /// What was under way failed, or nobody waits for it any more.
+    pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        match self {
+            Self::Tail(tail) => tail.lost(link, decoder),
+            Self::Group(group) => group.lost(decoder),
+        }
+    }
+
+    /// The rows that are here. No reply may have come in part.
+    pub fn rows(&mut self) -> &mut Rows {
+        delegate!(self, source => source.rows())
+    }
+
+    /// How many rows are here.
+    pub fn row_count(&self) -> usize {
+        delegate!(self, source => source.row_count())
+    }
+
+    /// Whether a reply has come in part, or may have.
+    pub fn is_in_reply(&self) -> bool {
+        delegate!(self, source => source.is_in_reply())
+    }
+
+    /// Whether all that was there has been read, as far as one can know.
+    pub fn is_caught_up(&self) -> bool {
+        delegate!(self, source => source.is_caught_up())
+    }
+
+    /// Whether replies are due.
+    pub fn is_waiting(&self) -> bool {
+        delegate!(self, source => source.is_waiting())
+    }
+
+    /// Whether batches are acknowledged before they are handed over.
+    pub fn acknowledges(&self) -> bool {
+        match self {
+            Self::Tail(_) => false,
+            Self::Group(group) => group.acknowledges(),
+        }
+    }
+
+    /// Acknowledges entries.
+    pub async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
+        match self {
+            Self::Tail(_) => Ok(()),
+            Self::Group(group) => group.acknowledge(link, ids).await,
+        }
+    }
+
+    /// Acknowledges entries some time later, as it could not be done now.
+    pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
+        if let Self::Group(group) = self {
+            group.acknowledge_later(ids);
+        }
+    }
+
+    /// Entries that were found deleted since this was last asked.
+    pub fn take_deleted(&mut self) -> Vec<EntryId> {
+        match self {
+            Self::Tail(_) => Vec::new(),
+            Self::Group(group) => group.take_deleted(),
+        }
+    }
+
+    /// How many entries were taken over from other consumers.
+    pub fn claimed(&self) -> u64 {
+        match self {
+            Self::Tail(_) => 0,
+            Self::Group(group) => group.claimed(),
+        }
+    }
+}

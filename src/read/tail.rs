@@ -1,0 +1,290 @@
+//! Follows a stream: what is there in large windows, then what comes.
+
+use std::sync::Arc;
+
+use super::extent::extent;
+use super::link::Link;
+use super::range::{RangeReader, windows_of};
+use super::receive;
+use super::source::{Ask, Pulled, Request, Rows};
+use crate::command;
+use crate::decode::{ChunkBuilder, Decoder, Plan, Shape};
+use crate::entry_id::{End, EntryId, IdRange, Start};
+use crate::error::{Error, Result};
+
+/// Entries that are read ahead of the batch that is wanted.
+const READ_AHEAD: usize = 1000;
+/// Rows of a chunk, where batches are larger.
+const MAX_CHUNK_ROWS: usize = 65_536;
+
+/// What to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailQuery {
+    /// Key of the stream.
+    pub stream: String,
+    pub start: Start,
+    pub end: End,
+}
+
+/// Reads a stream from a start on, each entry once.
+#[derive(Debug)]
+pub(super) struct Tail {
+    stream: String,
+    /// The last ID that is wanted; `None` where none is.
+    end: Option<EntryId>,
+    plan: Arc<Plan>,
+    phase: Phase,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// It is not known yet what is there from here on.
+    Begin(Start),
+    /// What was there is being read; then, what follows this ID.
+    Backlog(Box<RangeReader>, EntryId),
+    /// What comes after this ID is waited for.
+    Follow(Follow),
+    /// Nothing can come any more.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Follow {
+    after: EntryId,
+    request: Option<Request>,
+    rows: ChunkBuilder,
+    /// Whether the last reply held all that was there.
+    is_caught_up: bool,
+}
+
+impl Tail {
+    pub fn new(query: TailQuery, plan: Arc<Plan>) -> Self {
+        Self {
+            stream: query.stream,
+            end: match query.end {
+                End::At(end) => Some(end),
+                End::Never => None,
+            },
+            plan,
+            phase: Phase::Begin(query.start),
+            rows: Rows::default(),
+        }
+    }
+
+    pub fn rows(&mut self) -> &mut Rows {
+        if let Phase::Follow(follow) = &mut self.phase
+            && follow.request.is_none()
+            && follow.rows.rows() > 0
+        {
+            let fresh = ChunkBuilder::with_room(&self.plan, 0);
+            let rows = std::mem::replace(&mut follow.rows, fresh);
+            self.rows.push(rows.finish());
+        }
+        &mut self.rows
+    }
+
+    pub fn row_count(&self) -> usize {
+        let following = match &self.phase {
+            Phase::Follow(follow) => follow.rows.rows(),
+            _ => 0,
+        };
+        self.rows.len() + following
+    }
+
+    pub fn is_in_reply(&self) -> bool {
+        match &self.phase {
+            Phase::Follow(follow) => follow.request.is_some(),
+            _ => false,
+        }
+    }
+
+    pub fn is_caught_up(&self) -> bool {
+        match &self.phase {
+            Phase::Follow(follow) => follow.is_caught_up,
+            _ => false,
+        }
+    }
+
+    /// Whether replies are due.
+    pub fn is_waiting(&self) -> bool {
+        match &self.phase {
+            Phase::Backlog(range, _) => range.is_waiting(),
+            _ => self.is_in_reply(),
+        }
+    }
+
+    /// Finds out where to begin, if that is not known.
+    pub async fn open(&mut self, link: &mut Link) -> Result<()> {
+        let Phase::Begin(start) = self.phase else {
+            return Ok(());
+        };
+        let extent = extent(link.ready().await?, &self.stream).await?;
+        let last = extent.map(|extent| extent.last);
+        let start = match start {
+            Start::At(start) => Some(start),
+            Start::AfterLast => last.unwrap_or(EntryId::MIN).next(),
+            Start::Never => None,
+        };
+        let (Some(start), Some(end)) = (start, self.end) else {
+            self.phase = Phase::Ended;
+            return Ok(());
+        };
+        let before = start.previous().unwrap_or(EntryId::MIN);
+        let there = extent.and_then(|extent| {
+            let range = IdRange::new(start.max(extent.first), end.min(extent.last))?;
+            Some((range, extent))
+        });
+        self.phase = match there {
+            Some((range, extent)) => {
+                let windows = windows_of(range, extent);
+                let range = RangeReader::new(&self.stream, self.plan.clone(), windows);
+                Phase::Backlog(Box::new(range), before.max(extent.last))
+            }
+            None if start > end => Phase::Ended,
+            None => self.follow(last.map_or(before, |last| before.max(last.min(end)))),
+        };
+        Ok(())
+    }
+
+    fn follow(&self, after: EntryId) -> Phase {
+        Phase::Follow(Follow {
+            after,
+            request: None,
+            rows: ChunkBuilder::with_room(&self.plan, 0),
+            is_caught_up: true,
+        })
+    }
+
+    /// Takes one step towards the rows asked for.
+    pub async fn pull(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        ask: Ask,
+    ) -> Result<Pulled> {
+        match &mut self.phase {
+            Phase::Begin(_) => {
+                self.open(link).await?;
+                Ok(Pulled::Some(0))
+            }
+            Phase::Backlog(range, _) => {
+                range.set_chunk_rows(ask.wanted.clamp(READ_AHEAD, MAX_CHUNK_ROWS));
+                let limit = ask.limit.map(|limit| limit.saturating_sub(range.rows()));
+                let exchanged = match range.is_finished() {
+                    true => Ok(0),
+                    false => range.exchange(link, decoder, limit).await,
+                };
+                let bytes = match exchanged {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        range.failed(link, decoder, error)?;
+                        0
+                    }
+                };
+                self.settle(ask)?;
+                Ok(Pulled::Some(bytes))
+            }
+            Phase::Follow(_) => self.pull_new(link, decoder, ask).await,
+            Phase::Ended => Ok(Pulled::Ended),
+        }
+    }
+
+    /// Makes rows of what has come of the backlog, once there are enough.
+    fn settle(&mut self, ask: Ask) -> Result<()> {
+        let Phase::Backlog(range, after) = &mut self.phase else {
+            return Ok(());
+        };
+        if range.is_finished() || range.rows() >= ask.wanted {
+            for chunk in range.take_rows() {
+                self.rows.push(chunk);
+            }
+        }
+        if !range.is_finished() {
+            return Ok(());
+        }
+        let (misfit, after) = (range.take_misfit(), *after);
+        self.phase = match &misfit {
+            Some(misfit) => Phase::Begin(Start::At(misfit.entry_id)),
+            None => self.follow(after),
+        };
+        misfit.map_or(Ok(()), |misfit| Err(Error::Decode(misfit)))
+    }
+}
+
+impl Tail {
+    async fn pull_new(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        ask: Ask,
+    ) -> Result<Pulled> {
+        let Phase::Follow(follow) = &mut self.phase else {
+            return Ok(Pulled::Ended);
+        };
+        let Some(end) = self.end.filter(|&end| follow.after < end) else {
+            self.rows();
+            self.phase = Phase::Ended;
+            return Ok(Pulled::Ended);
+        };
+        let connection = link.ready().await?;
+        let request = match &mut follow.request {
+            Some(request) => request,
+            none => {
+                let count = ask.limit.map_or(READ_AHEAD, |limit| limit.min(READ_AHEAD));
+                let block = ask.block();
+                connection.queue(&command::xread(&self.stream, follow.after, count, block));
+                let next = follow.after.next().unwrap_or(EntryId::MAX);
+                let range = IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL);
+                decoder.begin_reply(Shape::OneStream, range);
+                decoder.stop_after(end);
+                none.insert(Request::new(count, block))
+            }
+        };
+        connection.flush().await?;
+        let entries = receive(
+            connection,
+            request.due(),
+            decoder,
+            &mut follow.rows,
+            &mut request.bytes,
+        )
+        .await
+        .map_err(|failure| failure.of(&self.stream, connection))?;
+        link.succeeded();
+        let Request { count, bytes, .. } = *request;
+        follow.request = None;
+        follow.is_caught_up = entries < count;
+        if let Some(ids) = decoder.ids() {
+            follow.after = ids.end();
+        }
+        if entries == 0 {
+            return Ok(Pulled::Nothing);
+        }
+        if !follow.is_caught_up && ask.limit.is_none() {
+            // More is there: that is read ahead in large windows.
+            let next = follow.after.next();
+            self.rows();
+            self.phase = next.map_or(Phase::Ended, |next| Phase::Begin(Start::At(next)));
+        }
+        Ok(Pulled::Some(bytes))
+    }
+
+    /// What was under way failed, or nobody waits for it any more: it will be
+    /// asked for again, without what was decoded whole.
+    pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        match &mut self.phase {
+            Phase::Backlog(range, _) => range.lost(link, decoder),
+            Phase::Follow(follow) => {
+                if follow.request.take().is_some() {
+                    decoder.abandon(&mut follow.rows);
+                    if let Some(ids) = decoder.ids() {
+                        follow.after = ids.end();
+                    }
+                    follow.is_caught_up = false;
+                }
+            }
+            Phase::Begin(_) | Phase::Ended => {}
+        }
+    }
+}
