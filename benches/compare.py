@@ -6,19 +6,14 @@ ratios mean something from one machine to the next. ``--quick`` shows that it ru
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import socket
 import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,110 +21,37 @@ import polars as pl
 import redis
 
 import polars_redis
-from contenders import command, connect, drain_all_at_once, entry_id, pages
-from embedded_redis import Binary, EmbeddedRedis, find_binaries
+from common import (
+    HERE,
+    STREAM,
+    Row,
+    against,
+    arguments,
+    binaries,
+    fill,
+    interleave,
+    judge,
+    measure,
+    middle,
+    table,
+)
+from contenders import command, drain_all_at_once, frame_of_numbers, pages, schema
+from embedded_redis import Binary, EmbeddedRedis
 
-HERE = Path(__file__).resolve().parent
 PROXY = HERE.parent / "tests" / "support" / "proxy.py"
-STREAM = "events"
-ACTIONS = ("click", "view", "purchase", "search", "login", "logout")
-SCHEMA = {"user_id": pl.String, "action": pl.String, "quantity": pl.Int64, "value": pl.Float64}
-
-Row = tuple[str, str, str, str, str]
-
-
-def fill(server: EmbeddedRedis, entries: int) -> None:
-    """Write the stream: about 129 bytes of RESP an entry when it is read."""
-    with connect(server.host, server.port) as sock:
-        reader = threading.Thread(target=_swallow, args=(sock,))
-        reader.start()
-        batch: list[bytes] = []
-        for n in range(entries):
-            batch.append(_xadd(n))
-            if len(batch) == 5000:
-                sock.sendall(b"".join(batch))
-                batch.clear()
-        sock.sendall(b"".join(batch) + command("ECHO", "done"))
-        reader.join()
-
-
-def _xadd(n: int) -> bytes:
-    fields = (
-        *("user_id", f"user_{n * 7919 % 100_000}"),
-        *("action", ACTIONS[n % 6]),
-        *("quantity", n * 31 % 1000),
-        *("value", f"{n * 17 % 500}.{n % 100:02}"),
-    )
-    return command("XADD", STREAM, entry_id(n), *fields)
-
-
-def _swallow(sock: socket.socket) -> None:
-    tail = b""
-    while not tail.endswith(b"done\r\n"):
-        tail = (tail + sock.recv(1 << 20))[-16:]
-
-
-def measure(server: EmbeddedRedis, name: str, entries: int, resp_bytes: int) -> dict[str, Any]:
-    """Run one contender once, in a process of its own."""
-    words = [sys.executable, str(HERE / "contenders.py"), name, server.host, str(server.port)]
-    process = subprocess.Popen(
-        [*words, STREAM, str(entries)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "RESP_BYTES": str(resp_bytes)},
-    )
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
-        msg = f"{name} did not start"
-        raise RuntimeError(msg)
-    told, _ = process.communicate("go\n")
-    if process.returncode != 0:
-        msg = f"{name} failed"
-        raise RuntimeError(msg)
-    result: dict[str, Any] = json.loads(told)
-    return result
-
-
-def interleave(
-    server: EmbeddedRedis, names: list[str], entries: int, rounds: int, resp_bytes: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Every contender in every round, the order rotated."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for turn in range(rounds):
-        at = turn % len(names)
-        for name in names[at:] + names[:at]:
-            results[name].append(measure(server, name, entries, resp_bytes))
-    return results
-
-
-def middle(results: list[dict[str, Any]], key: str) -> float:
-    """The median of one figure."""
-    return statistics.median(result[key] for result in results)
-
-
-def judge(what: str, measured: str, value: float, goal: float, *, most: bool) -> Row:
-    """One row: a value that should be at most, or at least, its goal."""
-    met = value <= goal if most else value >= goal
-    sign = "≤" if most else "≥"
-    return what, measured, f"{value:.2f}", f"{sign} {goal:g}", "ok" if met else "MISS"
-
-
-def table(title: str, rows: list[Row]) -> None:
-    """Print a Markdown table."""
-    print(f"\n### {title}\n\n| what | measured | value | goal | |\n|---|---|---|---|---|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    sys.stdout.flush()
+SCHEMA = schema()
 
 
 def section_read(server: EmbeddedRedis, entries: int, rounds: int) -> None:
     """The whole stream, by everybody."""
     resp_bytes = drain_all_at_once(server.host, server.port, pages(STREAM, entries))
+
+    def once(name: str) -> dict[str, Any]:
+        return measure(server, name, entries, resp_bytes)
+
     quick = ["bare", "bare_few", "typed", "untyped"]
-    results = interleave(server, quick, entries, rounds, resp_bytes)
-    slow = ["typed", "by_hand", "dicts"]
-    beside = interleave(server, slow, entries, max(2, rounds // 3), resp_bytes)
+    results = interleave(quick, rounds, once)
+    beside = interleave(["typed", "by_hand", "dicts"], max(2, rounds // 3), once)
     print(f"\n{entries:,} entries, {resp_bytes / 1e6:.1f} MB of RESP, {rounds} rounds in turn.\n")
     print("| contender | wall s | client CPU s | peak over base MiB |\n|---|---|---|---|")
     for name in (*quick, "by_hand", "dicts"):
@@ -151,9 +73,7 @@ def section_read(server: EmbeddedRedis, entries: int, rounds: int) -> None:
 
 
 def _against(results: dict[str, list[dict[str, Any]]], name: str, limit: str) -> Row:
-    pairs = zip(results[name], results[limit], strict=True)
-    by_pair = statistics.median(one["wall"] / other["wall"] for one, other in pairs)
-    ratio = middle(results[name], "wall") / middle(results[limit], "wall")
+    ratio, by_pair = against(results, name, limit)
     told = f"medians; {by_pair:.2f} by pairs"
     return judge(f"ours / {limit} socket, wall", told, ratio, 1.0, most=True)
 
@@ -216,17 +136,7 @@ def section_short(server: EmbeddedRedis, calls: int) -> None:
 
     def theirs() -> pl.DataFrame:
         entries: Any = client.xrange(STREAM, count=100)
-        ids = [entry for entry, _ in entries]
-        return pl.DataFrame(
-            {
-                "_id": ids,
-                "_ts": [int(entry.split("-")[0]) for entry in ids],
-                "user_id": [fields["user_id"] for _, fields in entries],
-                "action": [fields["action"] for _, fields in entries],
-                "quantity": [int(fields["quantity"]) for _, fields in entries],
-                "value": [float(fields["value"]) for _, fields in entries],
-            }
-        )
+        return frame_of_numbers(entries)
 
     assert ours().equals(theirs())
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -318,44 +228,19 @@ def section_ten_million(binary: Binary, entries: int, resp: int) -> None:
     table("Ten times the entries", rows)
 
 
-def heading(binary: Binary) -> None:
-    """The machine and the versions."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
-    packages = ", ".join(f"{p} {version(p)}" for p in ("polars", "redis", "hiredis"))
-    print(f"## {binary}\n")
-    print(f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}.")
-
-
 def main() -> None:
     """Run the sections asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--servers", default="", help="such as 7.0,8.2; all found if left out")
-    parser.add_argument("--only", default="read,neighbours,short,delay,csv")
-    parser.add_argument("--quick", action="store_true", help="little of everything")
-    parser.add_argument("--ten-million", action="store_true", help="ten times the entries too")
-    wanted = parser.parse_args()
-    entries, rounds = (50_000, 2) if wanted.quick else (wanted.entries, wanted.rounds)
-    for binary in find_binaries():
-        if wanted.servers and not any(v in str(binary) for v in wanted.servers.split(",")):
-            continue
-        heading(binary)
+    wanted = arguments(__doc__, ("read", "neighbours", "short", "delay", "csv"))
+    for binary in binaries(wanted.servers):
         with EmbeddedRedis(binary) as server:
-            fill(server, entries)
-            run(server, set(wanted.only.split(",")), entries, rounds)
+            fill(server, wanted.entries)
+            run(server, wanted.only, wanted.entries, wanted.rounds)
         if wanted.ten_million:
-            section_ten_million(binary, entries, 129 * entries)
+            section_ten_million(binary, wanted.entries, 129 * wanted.entries)
 
 
 def run(server: EmbeddedRedis, only: set[str], entries: int, rounds: int) -> None:
     """Run sections against one server."""
-    import tempfile
-
     if "read" in only:
         section_read(server, entries, rounds)
     if "neighbours" in only:

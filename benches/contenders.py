@@ -1,5 +1,7 @@
 """One contender of ``compare.py``: a way to read a stream, measured in a process of its own.
 
+``consumers.py`` has those of ``consume.py``, and shares the sockets and frames of this file.
+
 Run as ``python contenders.py NAME HOST PORT STREAM ENTRIES``. It imports what it needs, reads a
 little, prints ``ready``, waits for a line, reads everything once, and prints what that took as
 JSON: wall and CPU seconds of this process, and how far its memory rose over where it stood.
@@ -14,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +72,12 @@ def last_bytes(tail: bytes, buffer: bytearray, count: int) -> bytes:
 
 def drain_all_at_once(host: str, port: int, commands: list[bytes]) -> int:
     """Send every page, then an ECHO; take the bytes that come. Nothing is parsed."""
+    return drain(host, port, b"".join(commands) + command("ECHO", "done"))
+
+
+def drain(host: str, port: int, everything: bytes) -> int:
+    """Send commands of which the last is the ECHO; take the bytes that come."""
     with connect(host, port) as sock:
-        everything = b"".join(commands) + command("ECHO", "done")
         sender = threading.Thread(target=sock.sendall, args=(everything,))
         sender.start()
         buffer = bytearray(1 << 20)
@@ -104,6 +110,50 @@ def drain_few_in_flight(host: str, port: int, commands: list[bytes], total: int)
         return received
 
 
+def schema() -> Any:
+    """The stream's fields."""
+    import polars as pl
+
+    return {
+        "user_id": pl.String,
+        "action": pl.String,
+        "quantity": pl.Int64,
+        "value": pl.Float64,
+    }
+
+
+def frame_of_texts(ids: list[str], columns: dict[str, list[str]]) -> Any:
+    """Lists of what redis-py gave, cast by Polars: the quicker way for many entries."""
+    import polars as pl
+
+    return pl.DataFrame({"_id": ids, **columns}).with_columns(
+        pl.col("_id").str.split("-").list.first().cast(pl.Int64).alias("_ts"),
+        pl.col("quantity").cast(pl.Int64),
+        pl.col("value").cast(pl.Float64),
+    )
+
+
+def frame_of_numbers(entries: Any, *more: str) -> Any:
+    """Lists of numbers made by Python: the quicker way for a hundred entries.
+
+    `more` are further fields that hold integers.
+    """
+    import polars as pl
+
+    ids = [entry for entry, _ in entries]
+    return pl.DataFrame(
+        {
+            "_id": ids,
+            "_ts": [int(entry.split("-")[0]) for entry in ids],
+            "user_id": [fields["user_id"] for _, fields in entries],
+            "action": [fields["action"] for _, fields in entries],
+            "quantity": [int(fields["quantity"]) for _, fields in entries],
+            "value": [float(fields["value"]) for _, fields in entries],
+            **{name: [int(fields[name]) for _, fields in entries] for name in more},
+        }
+    )
+
+
 def bare(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
     """The bare socket, all pages sent at once."""
     commands = pages(stream, entries)
@@ -123,20 +173,13 @@ def bare_few(host: str, port: int, stream: str, entries: int) -> tuple[Read, Rea
 
 def typed(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
     """polars-redis, with a schema."""
-    import polars as pl
-
     import polars_redis
 
     url = f"redis://{host}:{port}"
-    schema = {
-        "user_id": pl.String,
-        "action": pl.String,
-        "quantity": pl.Int64,
-        "value": pl.Float64,
-    }
+    typed = schema()
     return lambda: polars_redis.read_stream(
-        url, stream, schema, count=1
-    ), lambda: polars_redis.read_stream(url, stream, schema)
+        url, stream, typed, count=1
+    ), lambda: polars_redis.read_stream(url, stream, typed)
 
 
 def untyped(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
@@ -158,12 +201,11 @@ def _entries_by_page(client: Any, stream: str) -> Any:
 
 def by_hand(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
     """redis-py with hiredis: a list a column, cast by Polars."""
-    import polars as pl
     import redis
 
     client = redis.Redis(host, port, decode_responses=True)
 
-    def read(limit: int | None = None) -> pl.DataFrame:
+    def read(limit: int | None = None) -> Any:
         ids: list[str] = []
         columns: dict[str, list[str]] = {
             name: [] for name in ("user_id", "action", "quantity", "value")
@@ -173,11 +215,7 @@ def by_hand(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read
             ids += [entry for entry, _ in page]
             for name, values in columns.items():
                 values += [fields[name] for _, fields in page]
-        return pl.DataFrame({"_id": ids, **columns}).with_columns(
-            pl.col("_id").str.split("-").list.first().cast(pl.Int64).alias("_ts"),
-            pl.col("quantity").cast(pl.Int64),
-            pl.col("value").cast(pl.Float64),
-        )
+        return frame_of_texts(ids, columns)
 
     return lambda: read(1), read
 
@@ -201,7 +239,9 @@ def dicts(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
     return lambda: read(1), read
 
 
-CONTENDERS: dict[str, Callable[[str, int, str, int], tuple[Read, Read]]] = {
+Contenders = Mapping[str, Callable[[str, int, str, int], tuple[Read, Read]]]
+
+CONTENDERS: Contenders = {
     "bare": bare,
     "bare_few": bare_few,
     "typed": typed,
@@ -226,24 +266,25 @@ def cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main() -> None:
+def main(contenders: Contenders) -> None:
     """Measure one contender once."""
-    name, host, port, stream, entries = sys.argv[1:]
-    warm_up, read = CONTENDERS[name](host, int(port), stream, int(entries))
+    name, host, port, stream, amount = sys.argv[1:]
+    warm_up, read = contenders[name](host, int(port), stream, int(amount))
     warm_up()
     print("ready", flush=True)
     sys.stdin.readline()
     base, cpu_before, begun = memory("VmRSS"), cpu(), time.perf_counter()
     result = read()
     wall, used = time.perf_counter() - begun, cpu() - cpu_before
+    more = result if isinstance(result, dict) else {}
     frame = result.estimated_size("mb") if hasattr(result, "estimated_size") else None
-    rows = getattr(result, "height", None)
-    if rows is not None and rows != int(entries):
-        msg = f"{name} read {rows} of {entries} entries"
+    rows = more.get("rows", getattr(result, "height", None))
+    if rows is not None and rows != int(amount):
+        msg = f"{name} read {rows} of {amount} entries"
         raise SystemExit(msg)
     peak = memory("VmHWM") - base
-    print(json.dumps({"wall": wall, "cpu": used, "peak": peak, "frame": frame}))
+    print(json.dumps({"wall": wall, "cpu": used, "peak": peak, "frame": frame, **more}))
 
 
 if __name__ == "__main__":
-    main()
+    main(CONTENDERS)

@@ -86,7 +86,7 @@ fn decode(reply: &[u8], plan: &Arc<Plan>, before: &ChunkBuilder) -> ChunkBuilder
     let mut decoder = Decoder::new(plan.clone());
     let mut chunk = ChunkBuilder::with_room(plan, ENTRIES);
     chunk.make_room_like(before);
-    decoder.begin_reply(Shape::Entries, IdRange::ALL);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
     for piece in reply.chunks(PIECE) {
         let mut input = piece;
         decoder

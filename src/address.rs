@@ -75,8 +75,20 @@ impl Address {
             ));
         }
         let mut from_query = FromQuery::default();
+        let may_hold_secrets = url.as_str().contains('@') || url.as_str().contains("password");
         for (name, value) in url.query_pairs() {
-            from_query.set(&name, &value)?;
+            if !from_query.set(&name, &value)? {
+                // Where a password was cut short by a "&" or "?" of its own, the
+                // name is the rest of it.
+                let name = match may_hold_secrets {
+                    true => String::new(),
+                    false => format!(" {name:?}"),
+                };
+                return Err(Error::Argument(format!(
+                    "url: unknown parameter{name} (known: db, username, password, \
+                     client_name, socket_timeout, socket_connect_timeout)"
+                )));
+            }
         }
         url.set_query(None);
         // The messages are fixed texts: they quote nothing of the URL.
@@ -90,10 +102,14 @@ impl Address {
         // As in redis-py: of user and password the ones before the host win,
         // of the databases the one in the query.
         let password = redis.password().map(str::to_owned).or(from_query.password);
+        let password = password.filter(|password| !password.is_empty());
         Ok(Self {
             host: host.clone(),
             port: *port,
-            db: from_query.db.unwrap_or(redis.db()),
+            db: match from_query.db.unwrap_or(redis.db()) {
+                db if db >= 0 => db,
+                _ => return Err(not_a_database()),
+            },
             username: redis.username().map(str::to_owned).or(from_query.username),
             password: password.map(Secret),
             client_name: from_query.client_name,
@@ -111,15 +127,45 @@ impl Address {
     }
 
     /// A server's text without the password, should the server have echoed it
-    /// (as it does in "unknown command, with args beginning with: …").
+    /// (as it does in "unknown command, with args beginning with: …"), whole or
+    /// cut short.
     pub(crate) fn redact(&self, text: &str) -> String {
         match &self.password {
-            Some(password) if !password.reveal().is_empty() => {
-                text.replace(password.reveal(), "***")
-            }
-            _ => text.to_owned(),
+            Some(password) => without(password.reveal(), text),
+            None => text.to_owned(),
         }
     }
+}
+
+/// So much of a password that it is worth hiding by itself.
+const TELLING: usize = 8;
+
+/// `text` with "***" for each place where `secret` stands, or its beginning. A
+/// short secret counts only where it is a word: it would be found all over.
+fn without(secret: &str, text: &str) -> String {
+    let head: String = secret.chars().take(TELLING).collect();
+    let is_short = secret.chars().count() < TELLING;
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = (!head.is_empty()).then(|| rest.find(&head)).flatten() {
+        let (before, found) = rest.split_at(at);
+        let same = found.chars().zip(secret.chars());
+        let len: usize = same
+            .take_while(|(a, b)| a == b)
+            .map(|(a, _)| a.len_utf8())
+            .sum();
+        let after = &found[len..];
+        shown.push_str(before);
+        let is_word =
+            !shown.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric);
+        match is_short && !is_word {
+            true => shown.push_str(&found[..len]),
+            false => shown.push_str("***"),
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 fn refuse_kinds_to_come(url: &str) -> Result<()> {
@@ -145,7 +191,8 @@ struct FromQuery {
 }
 
 impl FromQuery {
-    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+    /// Takes a parameter; whether it is known.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
             "db" => self.db = Some(parse_db(value)?),
             "username" => self.username = Some(value.into()),
@@ -158,24 +205,21 @@ impl FromQuery {
                     "url: the parameter {name} is for rediss:// only"
                 )));
             }
-            _ => {
-                return Err(Error::Argument(format!(
-                    "url: unknown parameter {name:?} (known: db, username, password, \
-                     client_name, socket_timeout, socket_connect_timeout)"
-                )));
-            }
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 fn parse_db(value: &str) -> Result<i64> {
     match value.parse() {
         Ok(db) if db >= 0 => Ok(db),
-        _ => Err(Error::Argument(
-            "url: the parameter db is not a database number".into(),
-        )),
+        _ => Err(not_a_database()),
     }
+}
+
+fn not_a_database() -> Error {
+    Error::Argument("url: db is not a database number".into())
 }
 
 fn parse_client_name(value: &str) -> Result<String> {
@@ -259,6 +303,9 @@ mod tests {
             "redis://:hunter2@h?client_name=hunter2%20x",
             "redis://:hunter2@h?ssl_cert_reqs=hunter2",
             "redis://h#hunter2",
+            "redis://h?password=ab&hunter2",
+            "redis://u:123?hunter2@h:1/0",
+            "redis://:hunter2@h/-1",
         ] {
             let error = Address::parse(url).unwrap_err();
             assert!(matches!(error, Error::Argument(_)), "{url}: {error:?}");
@@ -274,5 +321,16 @@ mod tests {
         assert!(!format!("{address} {address:?}").contains("hunter2"));
         assert_eq!(address.redact("bad args: 'hunter2'"), "bad args: '***'");
         assert_eq!(parse("redis://[::1]:7000").peer(), "[::1]:7000");
+    }
+
+    #[test]
+    fn a_secret_is_hidden_also_where_it_is_cut_short() {
+        let long = "hunter2".repeat(20);
+        let cut = format!("'user' '{}", &long[..100]);
+        assert_eq!(without(&long, &cut), "'user' '***");
+        assert_eq!(without("hunter2", "x hunter2 hunter2"), "x *** ***");
+        assert_eq!(without("N", "WRONGPASS for 'N'"), "WRONGPASS for '***'");
+        assert_eq!(without("é", "né 'é'"), "né '***'");
+        assert_eq!(without("", "text"), "text");
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+use crate::address::Address;
 use crate::entry_id::EntryId;
 
 /// Result of everything in this crate that can fail.
@@ -52,14 +53,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error that a server's error reply is.
-    pub(crate) fn from_reply(context: String, reply: String) -> Self {
+    /// The error that an error reply of the server at `address` is.
+    pub(crate) fn from_reply(context: String, reply: &str, address: &Address) -> Self {
+        let shown = address.redact(reply);
         match reply.split(' ').next() {
             Some("NOAUTH" | "WRONGPASS" | "NOPASS") => Self::Authentication {
                 peer: context,
-                reply,
+                reply: shown,
             },
-            _ => Self::Response { context, reply },
+            _ => Self::Response {
+                context,
+                reply: shown,
+            },
         }
     }
 
@@ -132,8 +137,10 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "stream {:?}, entry {}, field {:?}: ",
-            self.stream, self.entry_id, self.field
+            "stream {:?}, entry {}, field {}: ",
+            self.stream,
+            self.entry_id,
+            shorten(self.field.as_bytes())
         )?;
         match &self.reason {
             Misfit::Value { dtype, text } => write!(f, "expected {dtype}, got {text}"),

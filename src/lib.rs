@@ -28,6 +28,7 @@ pub mod connection;
 pub mod decode;
 pub mod entry_id;
 pub mod error;
+mod per_process;
 #[cfg(feature = "python")]
 mod python;
 pub mod read;

@@ -18,16 +18,26 @@ SchemaLike: TypeAlias = (
 )
 """Field names and dtypes; Python types stand for dtypes as in Polars."""
 
+_INCLUDES = {
+    "id_column": "include_id",
+    "timestamp_column": "include_timestamp",
+    "sequence_column": "include_sequence",
+    "delivery_count_column": "include_delivery_count",
+}
+"""What says whether the column of this parameter is wanted."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def to_bound(value: str | int | datetime) -> str | int:
+def to_bound(parameter: str, value: str | int | datetime) -> str | int:
     """Turn a datetime into the millisecond it falls in; naive means UTC."""
     if not isinstance(value, datetime):
         return value
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=timezone.utc)
-    return (value - _EPOCH) // timedelta(milliseconds=1)
+    moment = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+    if moment < _EPOCH:
+        msg = f"{parameter}: {value} is before 1970, where no entry ID can be"
+        raise ValueError(msg)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def to_fields(
@@ -36,6 +46,9 @@ def to_fields(
     """Turn a schema into names and Polars dtypes, in order."""
     if schema is None:
         return None
+    if not isinstance(schema, Iterable) or isinstance(schema, str):
+        msg = f"schema: expected a mapping or pairs of names and dtypes, got {schema!r}"
+        raise TypeError(msg)
     pairs = list(schema.items()) if isinstance(schema, Mapping) else list(schema)
     fields: list[tuple[str, DataType | DataTypeClass]] = []
     for pair in pairs:
@@ -78,8 +91,8 @@ def options(
     """Bring the arguments of a read into the form that the core takes."""
     return {
         "schema": to_fields(schema),
-        "start_id": to_bound(start_id),
-        "end_id": to_bound(end_id),
+        "start_id": to_bound("start_id", start_id),
+        "end_id": to_bound("end_id", end_id),
         "id_column": column_name("id_column", id_column, include=include_id),
         "timestamp_column": column_name(
             "timestamp_column", timestamp_column, include=include_timestamp
@@ -100,5 +113,8 @@ def column_name(parameter: str, name: str, *, include: bool) -> str | None:
     """Give the name of an id column, or None for one that is left out."""
     if not isinstance(name, str):
         msg = f"{parameter}: expected str, got {type(name).__name__}"
+        raise TypeError(msg)
+    if not isinstance(include, bool):
+        msg = f"{_INCLUDES[parameter]}: expected bool, got {type(include).__name__}"
         raise TypeError(msg)
     return name if include else None

@@ -24,8 +24,8 @@ class RedisConnectionError(PolarsRedisError, ConnectionError):
     """The server could not be reached, or the connection broke for good."""
 
 
-class RedisTimeoutError(PolarsRedisError, TimeoutError):
-    """The server did not answer in time."""
+class RedisTimeoutError(RedisConnectionError, TimeoutError):
+    """The server did not answer in time; it may as well not be there."""
 
 
 class AuthenticationError(PolarsRedisError):

@@ -1,8 +1,11 @@
 //! The introduction on a new connection: user, database, name, in one round trip.
 
-use redis::Cmd;
+use std::io;
+
+use redis::{Cmd, Value};
 
 use super::{Connection, error_text};
+use crate::address::Address;
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +13,7 @@ enum Step {
     Authenticate,
     Select,
     Name,
+    Greet,
 }
 
 /// Sends all steps at once and checks their replies.
@@ -21,12 +25,27 @@ pub(super) async fn introduce(connection: &mut Connection) -> Result<()> {
     connection.flush().await?;
     for (step, _) in steps {
         let reply = connection.reply().await?;
-        if let Some(text) = error_text(&reply) {
-            let text = connection.address.redact(&text);
-            refused(step, text, connection.address.peer())?;
+        match error_text(&reply) {
+            Some(text) => refused(step, &text, &connection.address)?,
+            None if is_due(step, &reply) => {}
+            None => {
+                return Err(Error::Protocol {
+                    context: connection.address.peer(),
+                    reason: "the peer does not answer as Redis does".into(),
+                });
+            }
         }
     }
     Ok(())
+}
+
+/// Whether this is the step's reply where all is well.
+fn is_due(step: Step, reply: &Value) -> bool {
+    match reply {
+        Value::Okay => step != Step::Greet,
+        Value::SimpleString(text) => step == Step::Greet && text == "PONG",
+        _ => false,
+    }
 }
 
 fn steps(connection: &Connection) -> Vec<(Step, Cmd)> {
@@ -50,14 +69,35 @@ fn steps(connection: &Connection) -> Vec<(Step, Cmd)> {
         setname.arg("SETNAME").arg(name);
         steps.push((Step::Name, setname));
     }
+    if steps.is_empty() {
+        // Whoever does not answer this is no server, or has no place for us:
+        // better known now than in the middle of a read.
+        steps.push((Step::Greet, redis::cmd("PING")));
+    }
     steps
 }
 
-fn refused(step: Step, reply: String, peer: String) -> Result<()> {
+fn refused(step: Step, reply: &str, address: &Address) -> Result<()> {
+    let peer = address.peer();
+    if reply.starts_with("ERR max number of clients") {
+        return Err(Error::Connection {
+            peer,
+            reason: reply.to_owned(),
+            kind: io::ErrorKind::ConnectionRefused,
+        });
+    }
+    let error = Error::from_reply(peer.clone(), reply, address);
     match step {
-        Step::Authenticate => Err(Error::Authentication { peer, reply }),
-        Step::Select => Err(Error::from_reply(peer, reply)),
-        // A name is a courtesy: a user who may not give one can still read.
-        Step::Name => Ok(()),
+        _ if error.is_transient() => Err(error),
+        Step::Authenticate => Err(Error::Authentication {
+            peer,
+            // The rest of the text is what was sent, the password with it.
+            reply: address.redact(reply.split(" with args ").next().unwrap_or_default()),
+        }),
+        Step::Select => Err(error),
+        // A name is a courtesy: a user who may not give one can still read. Nor
+        // need one be allowed to ask whether anybody is there.
+        Step::Name | Step::Greet if reply.starts_with("NOAUTH") => Err(error),
+        Step::Name | Step::Greet => Ok(()),
     }
 }

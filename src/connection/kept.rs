@@ -1,88 +1,66 @@
 //! Connections kept between calls, so that a short read need not connect.
 //!
 //! A kept connection is a plain socket that belongs to no runtime. A forked
-//! child finds none: it begins with a store of its own, and neither reads from
-//! its parent's sockets nor waits for a lock that another thread of the parent
-//! held.
+//! child finds none: it neither reads from its parent's sockets nor waits for a
+//! lock that another thread of the parent held.
 
-use std::collections::HashMap;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Connection, Inbox};
 use crate::address::Address;
+use crate::per_process::PerProcess;
 
-/// Connections kept for one address.
+/// Connections kept for one address, and for all.
 const MAX_KEPT: usize = 4;
+const MAX_KEPT_IN_ALL: usize = 32;
+/// A connection that nobody wanted for so long is closed when the next one is
+/// taken or given.
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
 struct Kept {
+    address: Arc<Address>,
+    since: Instant,
     socket: TcpStream,
     inbox: Inbox,
 }
 
-struct Store {
-    process: u32,
-    idle: Mutex<HashMap<Arc<Address>, Vec<Kept>>>,
-}
+/// The oldest first.
+static KEPT: PerProcess<Mutex<Vec<Kept>>> = PerProcess::new();
 
-/// The store of this process; the stores of parents are left alone.
-static STORE: AtomicPtr<Store> = AtomicPtr::new(std::ptr::null_mut());
-
-fn store() -> &'static Store {
-    let process = std::process::id();
-    let current = STORE.load(Ordering::Acquire);
-    // SAFETY: a pointer that was ever stored came from a leaked box.
-    if let Some(store) = unsafe { current.as_ref() }
-        && store.process == process
-    {
-        return store;
-    }
-    let fresh = Box::into_raw(Box::new(Store {
-        process,
-        idle: Mutex::default(),
-    }));
-    let won = STORE.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire);
-    let store = match won {
-        Ok(_) => {
-            // SAFETY: as above; `current` is a parent's store, if anything.
-            forget_parents(unsafe { current.as_ref() });
-            fresh
-        }
-        Err(other) => {
-            // SAFETY: nobody else has seen it.
-            drop(unsafe { Box::from_raw(fresh) });
-            other
-        }
-    };
-    // SAFETY: leaked above, here or by the thread that was faster.
-    unsafe { &*store }
+fn kept() -> MutexGuard<'static, Vec<Kept>> {
+    let kept = KEPT.get(close_copies).lock();
+    let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
+    kept.retain(|kept| kept.since.elapsed() < MAX_IDLE);
+    kept
 }
 
 /// Closes this process's copies of its parent's sockets, so that they do not
 /// keep the parent's connections open. The parent's own are not touched.
-fn forget_parents(store: Option<&Store>) {
+fn close_copies(parents: &Mutex<Vec<Kept>>) {
     // A lock that was held when the process forked is never released here.
-    if let Some(Ok(mut idle)) = store.map(|store| store.idle.try_lock()) {
-        idle.clear();
+    if let Ok(mut parents) = parents.try_lock() {
+        parents.clear();
     }
 }
 
 /// A connection to `address` that is still open, if one is kept.
 pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
     loop {
-        let kept = {
-            let mut idle = store().idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.get_mut(address)?.pop()?
+        let found = {
+            let mut kept = kept();
+            let at = kept.iter().rposition(|kept| kept.address == *address)?;
+            kept.remove(at)
         };
-        if !is_quiet(&kept.socket) {
+        if !is_quiet(&found.socket) {
             continue;
         }
-        if let Ok(socket) = tokio::net::TcpStream::from_std(kept.socket) {
+        if let Ok(socket) = tokio::net::TcpStream::from_std(found.socket) {
             return Some(Connection {
                 socket,
                 address: address.clone(),
-                inbox: kept.inbox,
+                inbox: found.inbox,
                 outbox: Vec::new(),
                 sent: 0,
                 in_query: false,
@@ -96,12 +74,20 @@ pub(super) fn give(connection: Connection) {
     let Ok(socket) = connection.socket.into_std() else {
         return;
     };
-    let mut idle = store().idle.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = idle.entry(connection.address).or_default();
-    if kept.len() < MAX_KEPT {
-        let inbox = connection.inbox;
-        kept.push(Kept { socket, inbox });
+    let address = connection.address;
+    let mut kept = kept();
+    if kept.iter().filter(|kept| kept.address == address).count() >= MAX_KEPT {
+        return;
     }
+    if kept.len() >= MAX_KEPT_IN_ALL {
+        kept.remove(0);
+    }
+    kept.push(Kept {
+        address,
+        since: Instant::now(),
+        socket,
+        inbox: connection.inbox,
+    });
 }
 
 /// Whether the peer has neither closed the connection nor sent what nobody

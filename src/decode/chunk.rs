@@ -12,6 +12,11 @@ use super::plan::{FieldType, Fields, Plan};
 use super::views::Views;
 use crate::entry_id::EntryId;
 
+/// Values that room is set aside for, of all columns together.
+const MAX_ROOM: usize = 8 << 20;
+/// Discovered columns that room is set aside for.
+const MAX_ROOMY_COLUMNS: usize = 64;
+
 /// Rows under construction: what a [`Decoder`](super::Decoder) writes to.
 ///
 /// A row is begun by its entry ID, given its values, and then committed; until
@@ -45,6 +50,11 @@ impl ChunkBuilder {
     /// A builder without rows, with room for about `room` of them: memory that
     /// is set aside, and used only as rows come.
     pub fn with_room(plan: &Plan, room: usize) -> Self {
+        let wide = match plan.fields() {
+            Fields::Schema(fields) => fields.len(),
+            Fields::Discover => MAX_ROOMY_COLUMNS,
+        };
+        let room = room.min(MAX_ROOM / wide.max(1));
         let columns = match plan.fields() {
             Fields::Schema(fields) => fields
                 .iter()
@@ -73,6 +83,11 @@ impl ChunkBuilder {
         for (column, other) in self.columns.iter_mut().zip(&other.columns) {
             column.make_room_like(other);
         }
+    }
+
+    /// The rows' entry IDs, where the plan keeps them.
+    pub fn entry_ids(&self) -> &[EntryId] {
+        self.entry_ids.as_deref().unwrap_or_default()
     }
 
     /// Rows committed so far.
@@ -106,7 +121,8 @@ impl ChunkBuilder {
     pub(super) fn set(&mut self, column: usize, text: &[u8]) -> bool {
         if column >= self.columns.len() {
             // What the first entry has, most have; what comes later may be rare.
-            let room = if self.rows == 0 { self.room } else { 0 };
+            let is_common = self.rows == 0 && column < MAX_ROOMY_COLUMNS;
+            let room = if is_common { self.room } else { 0 };
             self.columns
                 .resize_with(column + 1, || Column::with_room(FieldType::String, room));
         }
@@ -380,7 +396,7 @@ impl Table {
 /// The first row that has a value.
 fn first_value(array: &dyn Array) -> Option<usize> {
     match array.validity() {
-        None => (array.len() > 0).then_some(0),
+        None => (!array.is_empty()).then_some(0),
         Some(valid) => Some(valid.leading_zeros()).filter(|&row| row < array.len()),
     }
 }

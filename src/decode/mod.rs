@@ -81,7 +81,7 @@ impl From<Malformed> for Fault {
 /// let mut decoder = Decoder::new(plan.clone());
 /// let mut chunk = ChunkBuilder::with_room(&plan, 1);
 ///
-/// decoder.begin_reply(Shape::Entries, IdRange::ALL);
+/// decoder.begin_reply(Shape::Entries, IdRange::ALL, 10);
 /// let mut input: &[u8] = b"*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$2\r\n4";
 /// assert_eq!(decoder.decode(&mut input, &mut chunk), Ok(Progress::NeedMore));
 /// let mut input: &[u8] = b"2\r\n";
@@ -93,6 +93,7 @@ impl From<Malformed> for Fault {
 pub struct Decoder {
     tokens: Tokenizer,
     entries: Entries,
+    bytes: u64,
 }
 
 impl Decoder {
@@ -101,7 +102,13 @@ impl Decoder {
         Self {
             tokens: Tokenizer::new(),
             entries: Entries::new(plan),
+            bytes: 0,
         }
+    }
+
+    /// Bytes taken so far, of all replies.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Entries after `end` get no row, and what is in them does not matter.
@@ -109,17 +116,21 @@ impl Decoder {
         self.entries.end = end;
     }
 
-    /// Gets ready for a reply whose entries must lie in `range`, in order.
-    pub fn begin_reply(&mut self, shape: Shape, range: IdRange) {
+    /// Gets ready for a reply of at most `most` entries, which must lie in
+    /// `range`, in order.
+    pub fn begin_reply(&mut self, shape: Shape, range: IdRange, most: usize) {
         self.tokens = Tokenizer::new();
         self.entries.at = match shape {
             Shape::Entries => At::Entries,
             Shape::OneStream => At::Streams,
         };
         self.entries.allowed = range;
+        self.entries.most = most;
         self.entries.deleted.clear();
+        self.entries.nulls = 0;
         self.entries.first = None;
         self.entries.last = None;
+        self.entries.entries_left = 0;
         self.entries.in_reply = 0;
     }
 
@@ -133,6 +144,13 @@ impl Decoder {
         input: &mut &[u8],
         chunk: &mut ChunkBuilder,
     ) -> Result<Progress, Fault> {
+        let before = input.len();
+        let result = self.take(input, chunk);
+        self.bytes += (before - input.len()) as u64;
+        result
+    }
+
+    fn take(&mut self, input: &mut &[u8], chunk: &mut ChunkBuilder) -> Result<Progress, Fault> {
         loop {
             if self.entries.at == At::Entry && self.tokens.is_between_tokens() {
                 let mut cursor = Cursor::new(input);
@@ -166,6 +184,11 @@ impl Decoder {
     /// Entries of the reply that are pending, and were deleted from the stream.
     pub fn deleted(&self) -> &[EntryId] {
         &self.entries.deleted
+    }
+
+    /// Entries of the reply that are nothing but a null.
+    pub fn nulls(&self) -> usize {
+        self.entries.nulls
     }
 
     /// The field names seen so far.
@@ -208,11 +231,13 @@ struct Entries {
     /// The first and the last entry of the reply that were decoded whole.
     first: Option<EntryId>,
     last: Option<EntryId>,
-    /// IDs that may come.
+    /// IDs that may come, and how many.
     allowed: IdRange,
+    most: usize,
     /// The last ID that gets a row.
     end: EntryId,
     deleted: Vec<EntryId>,
+    nulls: usize,
     /// Values of the current entry that do not fit, by column. Where the entry
     /// names a field again, the later value counts and this one is forgotten.
     misfits: Vec<(usize, Misfit)>,
@@ -237,8 +262,10 @@ impl Entries {
             first: None,
             last: None,
             allowed: IdRange::ALL,
+            most: usize::MAX,
             end: EntryId::MAX,
             deleted: Vec::new(),
+            nulls: 0,
             misfits: Vec::new(),
         }
     }
@@ -317,7 +344,7 @@ impl Entries {
             (At::Streams, Token::Array(1)) => self.at = At::Stream,
             (At::Stream, Token::Array(2)) => self.at = At::Key,
             (At::Key, Token::Bulk(_)) => self.at = At::Entries,
-            (At::Entries, Token::Array(entries)) => {
+            (At::Entries, Token::Array(entries)) if entries <= self.most => {
                 self.entries_left = entries;
                 self.in_reply = entries;
                 self.at = At::Entry;
@@ -330,7 +357,10 @@ impl Entries {
                 self.at = At::Id;
             }
             // Before Redis 7, XCLAIM shows an entry that was deleted as a null.
-            (At::Entry, Token::Null) => self.entries_left -= 1,
+            (At::Entry, Token::Null) => {
+                self.entries_left -= 1;
+                self.nulls += 1;
+            }
             (At::Id, Token::Bulk(id)) => {
                 self.begin_entry(id, chunk)?;
                 self.at = At::Fields;

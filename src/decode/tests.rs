@@ -41,7 +41,7 @@ type Stopped = Box<(Fault, ChunkBuilder, Decoder)>;
 fn decode(plan: &Arc<Plan>, pieces: &[&[u8]]) -> Result<(Progress, Table), Stopped> {
     let mut decoder = Decoder::new(plan.clone());
     let mut chunk = ChunkBuilder::with_room(plan, 0);
-    decoder.begin_reply(Shape::Entries, IdRange::ALL);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
     let mut progress = Progress::NeedMore;
     for piece in pieces {
         let mut input = *piece;
@@ -175,13 +175,13 @@ fn an_abandoned_row_leaves_nothing_behind() {
         for end in 0..bytes.len() {
             let mut decoder = Decoder::new(plan.clone());
             let mut chunk = ChunkBuilder::with_room(&plan, 0);
-            decoder.begin_reply(Shape::Entries, IdRange::ALL);
+            decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
             let decoded = decoder.decode(&mut &bytes[..end], &mut chunk);
             assert_eq!(decoded, Ok(Progress::NeedMore));
             decoder.abandon(&mut chunk);
             // The connection was cut; the same decoder reads another entry.
             let next = reply(&[("99-0", &["other", "value"])]);
-            decoder.begin_reply(Shape::Entries, IdRange::ALL);
+            decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
             let decoded = decoder.decode(&mut next.as_slice(), &mut chunk);
             assert_eq!(decoded, Ok(Progress::Done { entries: 1 }));
             let rows = chunk.rows();
@@ -393,11 +393,11 @@ fn what_follows_a_reply_is_left_alone() {
     let mut chunk = ChunkBuilder::with_room(&plan, 0);
     let bytes = [mixed(), b"*1\r\n".to_vec()].concat();
     let mut input = bytes.as_slice();
-    decoder.begin_reply(Shape::Entries, IdRange::ALL);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
     let done = decoder.decode(&mut input, &mut chunk);
     assert_eq!(done, Ok(Progress::Done { entries: 5 }));
     assert_eq!(input, b"*1\r\n");
-    decoder.begin_reply(Shape::Entries, IdRange::ALL);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, usize::MAX);
     let mut empty: &[u8] = b"*0\r\n";
     let done = decoder.decode(&mut empty, &mut chunk);
     assert_eq!(done, Ok(Progress::Done { entries: 0 }));

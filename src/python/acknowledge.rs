@@ -8,8 +8,9 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3_async_runtimes::generic::future_into_py;
 use pyo3_polars::PySeries;
 
+use super::arguments::{address, text};
 use super::log::log;
-use super::runtime::{Background, wait};
+use super::runtime::{Background, in_interpreter, wait};
 use crate::address::Address;
 use crate::entry_id::EntryId;
 use crate::read::acknowledge;
@@ -18,12 +19,13 @@ use crate::read::acknowledge;
 #[pyfunction]
 pub fn ack_entries(
     py: Python<'_>,
-    url: &str,
-    stream: String,
-    group: String,
+    url: &Bound<'_, PyAny>,
+    stream: &Bound<'_, PyAny>,
+    group: &Bound<'_, PyAny>,
     entry_ids: &Bound<'_, PyAny>,
 ) -> PyResult<u64> {
-    let address = Arc::new(Address::parse(url)?);
+    let address = address(url)?;
+    let (stream, group) = (text("stream", stream)?, text("group", group)?);
     acknowledge_all(py, &address, &stream, &group, &to_entry_ids(entry_ids)?)
 }
 
@@ -31,12 +33,13 @@ pub fn ack_entries(
 #[pyfunction]
 pub fn ack_entries_async<'py>(
     py: Python<'py>,
-    url: &str,
-    stream: String,
-    group: String,
+    url: &Bound<'py, PyAny>,
+    stream: &Bound<'py, PyAny>,
+    group: &Bound<'py, PyAny>,
     entry_ids: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let address = Arc::new(Address::parse(url)?);
+    let address = address(url)?;
+    let (stream, group) = (text("stream", stream)?, text("group", group)?);
     acknowledge_later(py, address, stream, group, to_entry_ids(entry_ids)?)
 }
 
@@ -61,10 +64,11 @@ pub fn acknowledge_later(
     group: String,
     ids: Vec<EntryId>,
 ) -> PyResult<Bound<'_, PyAny>> {
-    Background::start()?;
+    Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
         let (count, notes) = acknowledge(&address, &stream, &group, &ids).await?;
-        Python::attach(|py| notes.iter().try_for_each(|note| log(py, note)))?;
+        let log_all = || Python::attach(|py| notes.iter().try_for_each(|note| log(py, note)));
+        in_interpreter(log_all).unwrap_or(Ok(()))?;
         Ok(count)
     })
 }

@@ -1,12 +1,14 @@
 //! The arguments of a read as Python gives them, checked: nothing is sent before
 //! they are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 
+use crate::address::Address;
 use crate::command::Consumer;
 use crate::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
 use crate::entry_id::{End, EntryId, Start};
@@ -212,10 +214,7 @@ impl<'py> Arguments<'py> {
         if value.is_none() {
             return Ok(None);
         }
-        match value.cast::<PyString>() {
-            Ok(text) => Ok(Some(text.extract()?)),
-            Err(_) => Err(wrong_type(parameter, "str", &value)?),
-        }
+        text(parameter, &value).map(Some)
     }
 
     fn flag(&self, parameter: &str) -> PyResult<bool> {
@@ -252,6 +251,7 @@ impl<'py> Arguments<'py> {
             Some(number) if number >= least => {
                 Ok(Some(usize::try_from(number).unwrap_or(usize::MAX)))
             }
+            None if value.gt(0)? => Ok(Some(usize::MAX)),
             _ => Err(wrong(
                 parameter,
                 &format!("expected at least {least}, got {value}"),
@@ -260,8 +260,26 @@ impl<'py> Arguments<'py> {
     }
 }
 
+/// A text that must be there.
+pub fn text(parameter: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let Ok(text) = value.cast::<PyString>() else {
+        return Err(wrong_type(parameter, "str", value)?);
+    };
+    let text = text.to_str().map_err(|_| not_unicode(parameter))?;
+    Ok(text.to_owned())
+}
+
+/// The server that a URL names.
+pub fn address(url: &Bound<'_, PyAny>) -> PyResult<Arc<Address>> {
+    Ok(Arc::new(Address::parse(&text("url", url)?)?))
+}
+
 fn wrong(parameter: &str, what: &str) -> PyErr {
     PyValueError::new_err(format!("{parameter}: {what}"))
+}
+
+fn not_unicode(parameter: &str) -> PyErr {
+    wrong(parameter, "has surrogates, which are no text")
 }
 
 fn wrong_type(parameter: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
@@ -287,8 +305,8 @@ enum Bounds {
 }
 
 fn bound(parameter: &str, value: &Bound<'_, PyAny>) -> PyResult<Bounds> {
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Bounds::Text(text.extract()?));
+    if value.is_instance_of::<PyString>() {
+        return Ok(Bounds::Text(text(parameter, value)?));
     }
     match unsigned(value)? {
         Some(ms) => Ok(Bounds::Milliseconds(ms)),

@@ -1,10 +1,9 @@
 //! `iter_stream`: an iterator that blocks.
 
-use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Runtime;
@@ -12,10 +11,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{acknowledge_all, to_entry_ids};
-use super::arguments::Arguments;
+use super::arguments::{Arguments, address, text};
 use super::frame::to_frame;
 use super::log::log;
-use super::runtime::{for_one_reader, wait_on};
+use super::runtime::{LocalRuntime, wait_on};
 use crate::address::Address;
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -32,6 +31,8 @@ pub struct Shared {
     group: Option<String>,
     id_column: Option<String>,
     process: AtomicU32,
+    /// Whether a thread of the parent had the reader, and will never let it go.
+    is_orphan: AtomicBool,
 }
 
 /// What the reader had come to when it was last let go.
@@ -44,8 +45,13 @@ struct View {
 
 impl Shared {
     /// Checks the arguments; nothing is sent.
-    pub fn new(url: &str, stream: String, arguments: Bound<'_, PyDict>) -> PyResult<Self> {
-        let address = Arc::new(Address::parse(url)?);
+    pub fn new(
+        url: &Bound<'_, PyAny>,
+        stream: &Bound<'_, PyAny>,
+        arguments: Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let address = address(url)?;
+        let stream = text("stream", stream)?;
         let arguments = Arguments(arguments);
         let plan = arguments.plan()?;
         let id_column = arguments.id_column()?;
@@ -63,21 +69,35 @@ impl Shared {
             group,
             id_column,
             process: AtomicU32::new(std::process::id()),
+            is_orphan: AtomicBool::new(false),
         })
     }
 
-    /// In a forked child, gives the parent's connection up; whether it did.
-    pub fn leave_parent(&self) -> bool {
+    /// In a forked child, gives the parent's connection up.
+    ///
+    /// # Errors
+    /// If another thread of the parent had the reader when it forked: it is in
+    /// the middle of something that nobody here will finish.
+    pub fn leave_parent(&self) -> PyResult<()> {
         let process = std::process::id();
         if self.process.swap(process, Ordering::AcqRel) == process {
-            return false;
+            return self.check_usable();
         }
-        if let Ok(mut reader) = self.reader.try_lock()
-            && let Some(reader) = reader.as_mut()
-        {
-            reader.forget_connection();
+        match self.reader.try_lock() {
+            Ok(mut reader) => reader.iter_mut().for_each(Reader::forget_connection),
+            Err(_) => self.is_orphan.store(true, Ordering::Release),
         }
-        true
+        self.check_usable()
+    }
+
+    fn check_usable(&self) -> PyResult<()> {
+        if self.is_orphan.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err(
+                "another thread was advancing the iterator when this process was forked; make a \
+                 new one here",
+            ));
+        }
+        Ok(())
     }
 
     /// Advances the reader; to the end if the iterator is closed.
@@ -186,48 +206,32 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A child that only drops it must not reach into what is the parent's.
+        if self.leave_parent().is_err() {
+            std::mem::forget(self.reader.get_mut().take());
+        }
+    }
+}
+
 /// Yields frames of a stream.
 #[pyclass(frozen, subclass, module = "polars_redis._core")]
 pub struct StreamIterator {
     shared: Shared,
     /// Its own, as it may be advanced by one thread after another.
-    runtime: StdMutex<ReaderRuntime>,
-}
-
-struct ReaderRuntime {
-    process: u32,
-    runtime: ManuallyDrop<Arc<Runtime>>,
-}
-
-impl Drop for ReaderRuntime {
-    fn drop(&mut self) {
-        // A parent's is left alone: to end it would reach into what is shared.
-        if self.process == std::process::id() {
-            // SAFETY: nobody uses it after this.
-            let runtime = unsafe { ManuallyDrop::take(&mut self.runtime) };
-            if let Some(runtime) = Arc::into_inner(runtime) {
-                runtime.shutdown_background();
-            }
-        }
-    }
-}
-
-fn fresh_runtime() -> PyResult<ReaderRuntime> {
-    Ok(ReaderRuntime {
-        process: std::process::id(),
-        runtime: ManuallyDrop::new(Arc::new(for_one_reader()?)),
-    })
+    runtime: StdMutex<LocalRuntime>,
+    /// The thread that advances it: one of its signal handlers must not.
+    owner: AtomicUsize,
 }
 
 impl StreamIterator {
-    /// The runtime of this process. In a forked child it is another one, and the
-    /// parent's connection is given up.
+    /// The runtime of this process. In a forked child the parent's connection is
+    /// given up.
     fn runtime(&self) -> PyResult<Arc<Runtime>> {
-        let mut slot = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.leave_parent() {
-            *slot = fresh_runtime()?;
-        }
-        Ok(Arc::clone(&slot.runtime))
+        self.shared.leave_parent()?;
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        runtime.get()
     }
 
     fn lock<'a>(
@@ -235,17 +239,65 @@ impl StreamIterator {
         py: Python<'_>,
         runtime: &Runtime,
     ) -> PyResult<MutexGuard<'a, Option<Reader>>> {
+        if self.owner.load(Ordering::Acquire) == this_thread() {
+            return Err(PyRuntimeError::new_err(
+                "the iterator is being advanced by this thread already",
+            ));
+        }
         wait_on(py, runtime, self.shared.reader.lock())
     }
+
+    fn next<'py>(
+        &self,
+        py: Python<'py>,
+        runtime: &Runtime,
+        reader: &mut Option<Reader>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let _owner = Owner::new(&self.owner);
+        loop {
+            match wait_on(py, runtime, self.shared.advance(reader))?? {
+                Step::Note => self.shared.tell(py, reader)?,
+                Step::Batch => return self.shared.take(py, reader),
+                Step::End => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Says, as long as it lives, that this thread has the reader.
+struct Owner<'a>(&'a AtomicUsize);
+
+impl<'a> Owner<'a> {
+    fn new(owner: &'a AtomicUsize) -> Self {
+        owner.store(this_thread(), Ordering::Release);
+        Self(owner)
+    }
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// A number that no other thread has at this time, and that is not 0.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 #[pymethods]
 impl StreamIterator {
     #[new]
-    fn new(url: &str, stream: String, arguments: Bound<'_, PyDict>) -> PyResult<Self> {
+    fn new(
+        url: &Bound<'_, PyAny>,
+        stream: &Bound<'_, PyAny>,
+        arguments: Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         Ok(Self {
             shared: Shared::new(url, stream, arguments)?,
-            runtime: StdMutex::new(fresh_runtime()?),
+            runtime: StdMutex::new(LocalRuntime::unused()),
+            owner: AtomicUsize::new(0),
         })
     }
 
@@ -256,13 +308,14 @@ impl StreamIterator {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let runtime = self.runtime()?;
         let mut reader = self.lock(py, &runtime)?;
-        loop {
-            match wait_on(py, &runtime, self.shared.advance(&mut reader))?? {
-                Step::Note => self.shared.tell(py, &mut reader)?,
-                Step::Batch => return self.shared.take(py, &mut reader),
-                Step::End => return Ok(None),
-            }
+        let result = self.next(py, &runtime, &mut reader);
+        // Whoever closed it meanwhile did not wait for this.
+        if self.shared.closed.is_cancelled()
+            && let Some(reader) = reader.take()
+        {
+            reader.close();
         }
+        result
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -275,12 +328,8 @@ impl StreamIterator {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _exception: Bound<'_, pyo3::types::PyTuple>,
-    ) -> PyResult<()> {
-        self.close(py)
+    fn __exit__(&self, _exception: Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+        self.close()
     }
 
     #[pyo3(signature = (frame = None))]
@@ -289,11 +338,14 @@ impl StreamIterator {
         acknowledge_all(py, &self.shared.address, &stream, &group, &ids)
     }
 
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    fn close(&self) -> PyResult<()> {
+        self.shared.leave_parent()?;
         self.shared.closed.cancel();
-        let runtime = self.runtime()?;
-        let reader = self.lock(py, &runtime)?.take();
-        if let Some(reader) = reader {
+        // A `next` that has the reader closes it: to wait for that would be for
+        // ever where a signal handler closes what its own thread waits for.
+        if let Ok(mut reader) = self.shared.reader.try_lock()
+            && let Some(reader) = reader.take()
+        {
             reader.close();
         }
         Ok(())

@@ -22,9 +22,9 @@ pub struct AsyncStreamIterator {
 }
 
 impl AsyncStreamIterator {
-    fn start(&self) -> PyResult<Arc<Shared>> {
-        Background::start()?;
-        self.shared.leave_parent();
+    fn start(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
+        Background::start(py)?;
+        self.shared.leave_parent()?;
         Ok(self.shared.clone())
     }
 }
@@ -32,7 +32,11 @@ impl AsyncStreamIterator {
 #[pymethods]
 impl AsyncStreamIterator {
     #[new]
-    fn new(url: &str, stream: String, arguments: Bound<'_, PyDict>) -> PyResult<Self> {
+    fn new(
+        url: &Bound<'_, PyAny>,
+        stream: &Bound<'_, PyAny>,
+        arguments: Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         Ok(Self {
             shared: Arc::new(Shared::new(url, stream, arguments)?),
         })
@@ -40,7 +44,7 @@ impl AsyncStreamIterator {
 
     /// Waits until `_take` has something to hand over, or to tell.
     fn _advance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let shared = self.start()?;
+        let shared = self.start(py)?;
         future_into_py::<Background, _, _>(py, async move {
             let mut reader = shared.reader.lock().await;
             match shared.advance(&mut reader).await? {
@@ -63,7 +67,7 @@ impl AsyncStreamIterator {
 
     /// Connects.
     fn _open<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let shared = self.start()?;
+        let shared = self.start(py)?;
         future_into_py::<Background, _, _>(py, async move {
             let mut reader = shared.reader.lock().await;
             Ok(shared.open(&mut reader).await?)
@@ -82,7 +86,7 @@ impl AsyncStreamIterator {
 
     fn _close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.closed.cancel();
-        let shared = self.start()?;
+        let shared = self.start(py)?;
         future_into_py::<Background, _, _>(py, async move {
             if let Some(reader) = shared.reader.lock().await.take() {
                 reader.close();

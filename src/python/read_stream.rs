@@ -5,11 +5,10 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, OneShot};
+use super::arguments::{Arguments, OneShot, address, text};
 use super::frame::to_frame;
 use super::log::log;
 use super::runtime::wait;
-use crate::address::Address;
 use crate::decode::Table;
 use crate::read::{Reader, Step, read_range};
 
@@ -17,11 +16,12 @@ use crate::read::{Reader, Step, read_range};
 #[pyfunction]
 pub fn read_stream<'py>(
     py: Python<'py>,
-    url: &str,
-    stream: String,
+    url: &Bound<'py, PyAny>,
+    stream: &Bound<'py, PyAny>,
     arguments: Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let address = Arc::new(Address::parse(url)?);
+    let address = address(url)?;
+    let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
     let plan = arguments.plan()?;
     let table = match arguments.one_shot(stream)? {
@@ -38,14 +38,9 @@ pub fn read_stream<'py>(
 
 /// The first batch of a reader, which may have no rows.
 fn first_batch(py: Python<'_>, mut reader: Reader) -> PyResult<Table> {
-    loop {
-        match wait(py, reader.advance())?? {
-            Step::Note => reader
-                .take_note()
-                .iter()
-                .try_for_each(|note| log(py, note))?,
-            Step::Batch | Step::End => break,
-        }
+    while let Step::Note = wait(py, reader.advance())?? {
+        let note = reader.take_note();
+        note.iter().try_for_each(|note| log(py, note))?;
     }
     let table = reader.batch().unwrap_or_else(|| reader.empty());
     reader.close();

@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task;
 use tokio::time::timeout;
 
+use crate::per_process::PerProcess;
+
 /// How often pending signals are looked at.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
-/// Threads that serve asyncio: a reader needs one only while bytes come.
-const BACKGROUND_THREADS: usize = 2;
 
 /// Waits for `future` on a runtime of the calling thread; fails with what a
 /// signal handler raised.
@@ -33,7 +33,7 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    wait_on(py, &*of_this_thread()?, future)
+    wait_on(py, &*RUNTIME.with_borrow_mut(LocalRuntime::get)?, future)
 }
 
 /// Waits for `future` on the calling thread.
@@ -58,94 +58,126 @@ where
     }
 }
 
-/// A runtime that runs on whichever thread waits.
-pub fn for_one_reader() -> PyResult<Runtime> {
-    Ok(Builder::new_current_thread().enable_all().build()?)
+/// A runtime that runs on whichever thread waits, in the process that made it.
+pub struct LocalRuntime {
+    process: u32,
+    runtime: Option<Arc<Runtime>>,
 }
 
-struct ThreadRuntime {
-    process: u32,
-    runtime: Arc<Runtime>,
+impl LocalRuntime {
+    /// One that was not used yet.
+    pub fn unused() -> Self {
+        Self {
+            process: std::process::id(),
+            runtime: None,
+        }
+    }
+
+    /// The runtime of this process: another one than the parent's.
+    pub fn get(&mut self) -> PyResult<Arc<Runtime>> {
+        if self.process != std::process::id() {
+            *self = Self::unused();
+        }
+        if let Some(runtime) = &self.runtime {
+            return Ok(runtime.clone());
+        }
+        let runtime = Arc::new(Builder::new_current_thread().enable_all().build()?);
+        Ok(self.runtime.insert(runtime).clone())
+    }
+}
+
+impl Drop for LocalRuntime {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take();
+        if self.process != std::process::id() {
+            // A parent's: to drop it would reach into what it shares with us,
+            // and wait for threads that this process does not have.
+            std::mem::forget(runtime);
+        } else if let Some(runtime) = runtime.and_then(Arc::into_inner) {
+            // Does not wait either, for a host name that is still looked up.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 thread_local! {
-    static RUNTIME: RefCell<Option<ThreadRuntime>> = const { RefCell::new(None) };
-}
-
-fn of_this_thread() -> PyResult<Arc<Runtime>> {
-    let process = std::process::id();
-    RUNTIME.with_borrow_mut(|slot| {
-        match slot.take() {
-            Some(found) if found.process == process => {
-                return Ok(slot.insert(found).runtime.clone());
-            }
-            // A parent's: to drop it would reach into what it shares with us.
-            Some(parents) => std::mem::forget(parents),
-            None => {}
-        }
-        let runtime = Arc::new(for_one_reader()?);
-        let fresh = ThreadRuntime { process, runtime };
-        Ok(slot.insert(fresh).runtime.clone())
-    })
+    static RUNTIME: RefCell<LocalRuntime> = RefCell::new(LocalRuntime::unused());
 }
 
 /// The runtime of a process for what asyncio awaits.
 pub struct Background;
 
-struct ProcessRuntime {
-    process: u32,
-    runtime: OnceLock<Runtime>,
-}
-
 /// The runtime of this process; those of parents are left alone.
-static BACKGROUND: AtomicPtr<ProcessRuntime> = AtomicPtr::new(std::ptr::null_mut());
+static BACKGROUND: PerProcess<OnceLock<Runtime>> = PerProcess::new();
 
 impl Background {
     /// Starts it, if it was not.
     ///
     /// # Errors
     /// If the system does not give it its threads.
-    pub fn start() -> PyResult<()> {
+    pub fn start(py: Python<'_>) -> PyResult<()> {
         let slot = Self::slot();
-        if slot.runtime.get().is_some() {
+        if slot.get().is_some() {
             return Ok(());
         }
+        let at_exit = wrap_pyfunction!(leave_interpreter, py)?;
+        py.import("atexit")?.call_method1("register", (at_exit,))?;
         let runtime = Builder::new_multi_thread()
-            .worker_threads(BACKGROUND_THREADS)
+            // One is enough, as each needs it only while bytes come, and no two
+            // wake one another.
+            .worker_threads(1)
             .thread_name("polars-redis")
+            .on_thread_start(keep_thread_state)
             .enable_all()
             .build()?;
-        if let Err(other) = slot.runtime.set(runtime) {
+        if let Err(other) = slot.set(runtime) {
             other.shutdown_background();
         }
         Ok(())
     }
 
-    fn slot() -> &'static ProcessRuntime {
-        let process = std::process::id();
-        let current = BACKGROUND.load(Ordering::Acquire);
-        // SAFETY: a pointer that was ever stored came from a leaked box.
-        if let Some(slot) = unsafe { current.as_ref() }
-            && slot.process == process
-        {
-            return slot;
-        }
-        let fresh = Box::into_raw(Box::new(ProcessRuntime {
-            process,
-            runtime: OnceLock::new(),
-        }));
-        let won = BACKGROUND.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire);
-        let slot = match won {
-            Ok(_) => fresh,
-            Err(other) => {
-                // SAFETY: nobody else has seen it.
-                drop(unsafe { Box::from_raw(fresh) });
-                other
-            }
-        };
-        // SAFETY: leaked above, here or by the thread that was faster.
-        unsafe { &*slot }
+    fn slot() -> &'static OnceLock<Runtime> {
+        BACKGROUND.get(|_| ())
     }
+}
+
+/// How many threads are in the interpreter, and whether it is about to end.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Runs what needs the interpreter on a thread of [`Background`]; not at all if
+/// the interpreter is about to end, as the thread would be torn out of it.
+pub fn in_interpreter<T>(function: impl FnOnce() -> T) -> Option<T> {
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    let result = (!IS_ENDING.load(Ordering::SeqCst)).then(function);
+    INSIDE.fetch_sub(1, Ordering::SeqCst);
+    result
+}
+
+/// Makes Python's state of this thread, which otherwise would be made and
+/// dropped again each time that the thread enters the interpreter.
+fn keep_thread_state() {
+    in_interpreter(|| {
+        // SAFETY: the interpreter is there, and not about to end. The thread lets
+        // it go at once, and never gives the state back: it lives as long as the
+        // thread, which ends with the process.
+        unsafe {
+            pyo3::ffi::PyGILState_Ensure();
+            pyo3::ffi::PyEval_SaveThread();
+        }
+    });
+}
+
+/// Called when the interpreter is about to end: waits until no thread of
+/// [`Background`] is in it, and lets none in again.
+#[pyfunction]
+fn leave_interpreter(py: Python<'_>) {
+    IS_ENDING.store(true, Ordering::SeqCst);
+    py.detach(|| {
+        while INSIDE.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
 
 /// How a task of [`Background`] ended that did not end well.
@@ -165,7 +197,12 @@ impl JoinError for TaskError {
 }
 
 /// A task of [`Background`], to wait for.
-pub struct Task(Option<task::JoinHandle<()>>);
+pub enum Task {
+    Running(task::JoinHandle<()>),
+    Done,
+    /// There is no runtime.
+    Impossible,
+}
 
 impl Future for Task {
     type Output = Result<(), TaskError>;
@@ -174,11 +211,12 @@ impl Future for Task {
         mut self: Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
-        match &mut self.0 {
-            Some(handle) => Pin::new(handle)
+        match &mut *self {
+            Self::Running(handle) => Pin::new(handle)
                 .poll(context)
                 .map_err(|error| TaskError(Some(error))),
-            None => std::task::Poll::Ready(Err(TaskError(None))),
+            Self::Done => std::task::Poll::Ready(Ok(())),
+            Self::Impossible => std::task::Poll::Ready(Err(TaskError(None))),
         }
     }
 }
@@ -191,12 +229,10 @@ impl pyo3_async_runtimes::generic::Runtime for Background {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Task(
-            Self::slot()
-                .runtime
-                .get()
-                .map(|runtime| runtime.spawn(future)),
-        )
+        match Self::slot().get() {
+            Some(runtime) => Task::Running(runtime.spawn(future)),
+            None => Task::Impossible,
+        }
     }
 
     /// Runs `function` on the spot. It is only ever the hand-over of a result,
@@ -205,8 +241,8 @@ impl pyo3_async_runtimes::generic::Runtime for Background {
     where
         F: FnOnce() + Send + 'static,
     {
-        function();
-        Self::spawn(async {})
+        in_interpreter(function);
+        Task::Done
     }
 }
 

@@ -13,47 +13,56 @@ use crate::error::{Error, Result};
 /// What was found out about a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    /// No entry has a smaller ID.
-    pub first: EntryId,
-    /// No entry has a greater ID.
-    pub last: EntryId,
-    /// How many IDs hold one entry on average, and about how many bytes an entry
-    /// has; not always known.
-    pub density: Option<(f64, f64)>,
+    /// No entry is outside of it; `None` if there are no entries.
+    range: Option<IdRange>,
+    /// No entry that comes will have an ID up to this one.
+    pub passed: EntryId,
+    /// How many IDs hold one entry on average; not always known.
+    pub density: Option<f64>,
     /// Time that a short command took.
     pub round_trip: Duration,
 }
 
-/// Finds out where a stream ends; `None` if it has no entries.
+impl Extent {
+    /// The part from `start` to `end` that may hold entries.
+    pub fn within(&self, start: EntryId, end: EntryId) -> Option<IdRange> {
+        let all = self.range?;
+        IdRange::new(start.max(all.start()), end.min(all.end()))
+    }
+}
+
+/// Finds out where a stream ends.
 ///
 /// `XINFO` tells most. Where a user may not run it, `XREVRANGE` shows the last
 /// entry, and where `XRANGE` is all that is allowed, halving finds it.
-pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Option<Extent>> {
+pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Extent> {
     let begun = Instant::now();
     let reply = connection.query(&command::stream_info(stream)).await?;
-    let round_trip = begun.elapsed();
+    let mut extent = Extent {
+        range: None,
+        passed: EntryId::MIN,
+        density: None,
+        round_trip: begun.elapsed(),
+    };
     match error_text(&reply) {
         None => {
-            if let Some(known) = from_info(reply, round_trip) {
-                return Ok(known);
+            if extent.learn(reply).is_some() {
+                return Ok(extent);
             }
         }
-        Some(text) if text.contains("no such key") => return Ok(None),
+        Some(text) if text.starts_with("ERR no such key") => return Ok(extent),
         Some(text) if is_forbidden(&text) => {}
-        Some(text) => return Err(failed(connection, stream, text)),
+        Some(text) => return Err(failed(connection, stream, &text)),
     }
     let reply = connection.query(&command::last_entry(stream)).await?;
     let last = match error_text(&reply) {
         None => first_id(connection, stream, &reply)?,
         Some(text) if is_forbidden(&text) => last_by_halving(connection, stream).await?,
-        Some(text) => return Err(failed(connection, stream, text)),
+        Some(text) => return Err(failed(connection, stream, &text)),
     };
-    Ok(last.map(|last| Extent {
-        first: EntryId::MIN,
-        last,
-        density: None,
-        round_trip,
-    }))
+    extent.range = last.and_then(|last| IdRange::new(EntryId::MIN, last));
+    extent.passed = last.unwrap_or(EntryId::MIN);
+    Ok(extent)
 }
 
 /// Whether a user may not run a command, or the server does not know it.
@@ -61,37 +70,31 @@ fn is_forbidden(text: &str) -> bool {
     text.starts_with("NOPERM") || text.contains("unknown command")
 }
 
-fn failed(connection: &Connection, stream: &str, reply: String) -> Error {
-    let reply = connection.address().redact(&reply);
-    Error::from_reply(format!("stream {stream:?}"), reply)
+fn failed(connection: &Connection, stream: &str, reply: &str) -> Error {
+    Error::from_reply(format!("stream {stream:?}"), reply, connection.address())
 }
 
-/// What `XINFO` tells: of no entries, of an extent, or nothing that is understood.
-fn from_info(reply: Value, round_trip: Duration) -> Option<Option<Extent>> {
-    let info: HashMap<String, Value> = FromRedisValue::from_redis_value(reply).ok()?;
-    let length = match info.get("length")? {
-        Value::Int(0) => return Some(None),
-        Value::Int(length) => *length as f64,
-        _ => return None,
-    };
-    let (first_entry, last_entry) = (info.get("first-entry")?, info.get("last-entry")?);
-    let (first, last) = (entry_id(first_entry)?, entry_id(last_entry)?);
-    let span = IdRange::new(first, last)?.span();
-    let bytes = size(first_entry).max(size(last_entry));
-    Some(Some(Extent {
-        first,
-        last,
-        density: Some((span / length, bytes as f64)),
-        round_trip,
-    }))
-}
-
-/// About how many bytes a value takes in a reply.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::BulkString(text) => text.len() + 8,
-        Value::Array(parts) => 4 + parts.iter().map(size).sum::<usize>(),
-        _ => 4,
+impl Extent {
+    /// Learns what `XINFO` tells; `None` if that is not understood.
+    fn learn(&mut self, reply: Value) -> Option<()> {
+        let info: HashMap<String, Value> = FromRedisValue::from_redis_value(reply).ok()?;
+        let Value::BulkString(last_given) = info.get("last-generated-id")? else {
+            return None;
+        };
+        let last_given = EntryId::from_reply(last_given)?;
+        match info.get("length")? {
+            Value::Int(0) => {}
+            Value::Int(length) => {
+                let first = entry_id(info.get("first-entry")?)?;
+                let last = entry_id(info.get("last-entry")?)?;
+                let range = IdRange::new(first, last)?;
+                self.density = Some(range.span() / *length as f64);
+                self.range = Some(range);
+            }
+            _ => return None,
+        }
+        self.passed = last_given;
+        Some(())
     }
 }
 
@@ -116,10 +119,14 @@ fn first_id(connection: &Connection, stream: &str, reply: &Value) -> Result<Opti
     match first.map(entry_id) {
         None => Ok(None),
         Some(Some(id)) => Ok(Some(id)),
-        Some(None) => Err(Error::Protocol {
-            context: format!("stream {stream:?} at {}", connection.address().peer()),
-            reason: "a reply without entries where entries were due".into(),
-        }),
+        Some(None) => Err(nonsense(connection, stream)),
+    }
+}
+
+fn nonsense(connection: &Connection, stream: &str) -> Error {
+    Error::Protocol {
+        context: format!("stream {stream:?} at {}", connection.address().peer()),
+        reason: "a reply without the entries that were due".into(),
     }
 }
 
@@ -136,10 +143,11 @@ async fn last_by_halving(connection: &mut Connection, stream: &str) -> Result<Op
         };
         let reply = connection.query(&command::entry_from(stream, from)).await?;
         if let Some(text) = error_text(&reply) {
-            return Err(failed(connection, stream, text));
+            return Err(failed(connection, stream, &text));
         }
         let found = first_id(connection, stream, &reply)?;
         match (found, least, from.previous()) {
+            (Some(id), ..) if id < from => return Err(nonsense(connection, stream)),
             (Some(id), ..) => least = Some(id),
             (None, Some(_), Some(before)) => most = before,
             (None, ..) => return Ok(None),

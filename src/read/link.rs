@@ -200,7 +200,8 @@ pub fn checked(reply: Value, address: &Address, stream: &str) -> Result<Value> {
         None => Ok(reply),
         Some(text) => Err(Error::from_reply(
             format!("stream {stream:?}"),
-            address.redact(&text),
+            &text,
+            address,
         )),
     }
 }

@@ -56,9 +56,12 @@ impl Failure {
         match self {
             Self::Line(error) => error,
             Self::Reply(Fault::Server(reply)) => {
-                Error::from_reply(context, connection.address().redact(&reply))
+                Error::from_reply(context, &reply, connection.address())
             }
-            Self::Reply(Fault::Protocol(reason)) => Error::Protocol { context, reason },
+            Self::Reply(Fault::Protocol(reason)) => Error::Protocol {
+                context,
+                reason: connection.address().redact(&reason),
+            },
             Self::Reply(Fault::Value { id, field, reason }) => {
                 Error::Decode(Box::new(DecodeError {
                     stream: stream.to_owned(),
@@ -72,13 +75,11 @@ impl Failure {
 }
 
 /// Takes the rest of a reply that `decoder` has begun; how many entries it had.
-/// `bytes` counts what was taken.
 async fn receive(
     connection: &mut Connection,
     due: Due,
     decoder: &mut Decoder,
     rows: &mut ChunkBuilder,
-    bytes: &mut usize,
 ) -> Result<usize, Failure> {
     loop {
         let received = match due {
@@ -91,7 +92,6 @@ async fn receive(
         let progress = decoder.decode(&mut input, rows);
         let taken = received.len() - input.len();
         connection.consume(taken);
-        *bytes += taken;
         if let Progress::Done { entries } = progress.map_err(Failure::Reply)? {
             return Ok(entries);
         }

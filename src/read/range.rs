@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::command;
 use crate::connection::Connection;
 use crate::decode::{Chunk, Decoder, Plan, Shape, Table};
-use crate::entry_id::{End, IdRange, Start};
+use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{DecodeError, Error, Result};
 
 /// Rows of a chunk of the result.
@@ -102,18 +102,16 @@ async fn plan_windows(link: &mut Link, query: &RangeQuery) -> Result<Option<Wind
         let range = IdRange::new(start, end);
         return Ok(range.map(Windows::new));
     }
-    let Some(extent) = extent(connection, &query.stream).await? else {
-        return Ok(None);
-    };
+    let extent = extent(connection, &query.stream).await?;
     let start = match query.start {
         Start::At(start) => Some(start),
-        Start::AfterLast => extent.last.next(),
+        Start::AfterLast => extent.passed.next(),
         Start::Never => None,
     };
     let (Some(start), End::At(end)) = (start, query.end) else {
         return Ok(None);
     };
-    let range = IdRange::new(start.max(extent.first), end.min(extent.last));
+    let range = extent.within(start, end);
     Ok(range.map(|range| windows_of(range, extent)))
 }
 
@@ -121,7 +119,7 @@ async fn plan_windows(link: &mut Link, query: &RangeQuery) -> Result<Option<Wind
 pub fn windows_of(range: IdRange, extent: Extent) -> Windows {
     let windows = Windows::new(range).with_round_trip(extent.round_trip);
     match extent.density {
-        Some((ids, bytes)) => windows.with_density(ids, bytes),
+        Some(ids) => windows.with_density(ids),
         None => windows,
     }
 }
@@ -135,8 +133,8 @@ pub struct RangeReader {
     plan: Arc<Plan>,
     windows: Windows,
     runs: Runs,
-    /// Bytes of the reply that has begun to be decoded.
-    in_reply: Option<usize>,
+    /// Bytes that had been decoded when the reply that is due began to be.
+    in_reply: Option<u64>,
     /// The first entry that does not fit. Nothing after it is read.
     misfit: Option<Box<DecodeError>>,
     /// Whether few entries are wanted, so that they are here in a moment.
@@ -165,16 +163,21 @@ impl RangeReader {
     ) -> Result<()> {
         loop {
             let wanted = count.map(|count| count.saturating_sub(self.runs.rows_from_first()));
-            if self.is_finished() || wanted == Some(0) {
-                break;
+            if wanted == Some(0) {
+                return Ok(());
+            }
+            if self.is_finished() {
+                return self
+                    .misfit
+                    .take()
+                    .map_or(Ok(()), |misfit| Err(Error::Decode(misfit)));
             }
             if let Err(error) = self.exchange(link, decoder, wanted).await {
-                self.failed(link, decoder, error)?;
+                let result = self.failed(link, decoder, error);
+                // Where there is no more to be had, the misfit is what is known.
+                result.map_err(|error| self.misfit.take().map_or(error, Error::Decode))?;
             }
         }
-        self.misfit
-            .take()
-            .map_or(Ok(()), |misfit| Err(Error::Decode(misfit)))
     }
 
     /// Whether there is nothing more to ask for.
@@ -207,86 +210,98 @@ impl RangeReader {
         self.misfit.take()
     }
 
-    /// Sends what it is time to ask for, and takes one reply; its bytes.
+    /// Sends what it is time to ask for, and takes one reply.
     /// `wanted` is how many entries are wanted beyond those at hand.
     pub async fn exchange(
         &mut self,
         link: &mut Link,
         decoder: &mut Decoder,
         wanted: Option<usize>,
-    ) -> Result<usize> {
+    ) -> Result<()> {
         let connection = link.ready().await?;
         while let Some(window) = self.windows.next(wanted) {
             let cmd = command::xrange(&self.stream, window.range, window.limit);
             connection.queue(&cmd);
         }
         connection.flush().await?;
-        let bytes = self.receive(connection, decoder).await?;
+        self.receive(connection, decoder, wanted).await?;
         link.succeeded();
-        Ok(bytes)
+        Ok(())
     }
 
     async fn receive(
         &mut self,
         connection: &mut Connection,
         decoder: &mut Decoder,
-    ) -> Result<usize> {
+        wanted: Option<usize>,
+    ) -> Result<()> {
         let Some(window) = self.windows.due() else {
-            return Ok(0);
+            return Ok(());
         };
-        let expected = self.windows.expected();
+        let expected = self.windows.expected().min(wanted.unwrap_or(usize::MAX));
         if self.in_reply.is_none() {
-            decoder.begin_reply(Shape::Entries, window.range);
+            decoder.begin_reply(Shape::Entries, window.range, window.limit);
         }
-        let received = self.in_reply.get_or_insert(0);
+        let begun = *self.in_reply.get_or_insert(decoder.bytes());
         let rows = self.runs.at(window.range.start(), &self.plan, expected);
         let due = match self.is_short {
             true => Due::Soon,
             false => Due::InTime,
         };
-        let entries = receive(connection, due, decoder, rows, received)
+        let entries = receive(connection, due, decoder, rows)
             .await
             .map_err(|failure| failure.of(&self.stream, connection))?;
-        let bytes = self.in_reply.take().unwrap_or_default();
+        self.in_reply = None;
         let reply = Reply {
             entries,
-            bytes,
+            bytes: (decoder.bytes() - begun) as usize,
             ids: decoder.ids(),
         };
         if let Some(covered) = self.windows.replied(reply) {
             self.runs.cover(covered);
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Something failed: what was in flight will be asked for again. An entry
     /// that does not fit ends the read before it, once all before it is read.
     pub fn failed(&mut self, link: &mut Link, decoder: &mut Decoder, error: Error) -> Result<()> {
-        self.lost(link, decoder);
         match error {
             Error::Decode(misfit) => {
-                // An entry before it may not fit either: that one is the
-                // first, then. Its window is rarely still open.
+                // There is nothing between it and the entry before it.
+                self.put_back(link, decoder, misfit.entry_id.previous());
+                // In another window an entry before it may not fit either: that
+                // one is the first, then.
                 self.windows.stop_before(misfit.entry_id);
                 self.misfit = Some(misfit);
                 link.disconnect();
                 Ok(())
             }
-            error => link.failed(error),
+            error => {
+                self.lost(link, decoder);
+                link.failed(error)
+            }
         }
     }
 
     /// Puts back what was in flight; entries that were decoded whole stay.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
-        let mut decoded = None;
+        let decoded = decoder.ids().map(IdRange::end);
+        self.put_back(link, decoder, decoded);
+    }
+
+    /// Puts back what was in flight, but for what the reply that came in part
+    /// has shown, up to the ID `decoded`.
+    fn put_back(&mut self, link: &mut Link, decoder: &mut Decoder, mut decoded: Option<EntryId>) {
         if let (Some(_), Some(window)) = (self.in_reply.take(), self.windows.due()) {
             let rows = self.runs.at(window.range.start(), &self.plan, 0);
             decoder.abandon(rows);
-            decoded = decoder.ids().map(IdRange::end);
             if let Some(covered) = decoded.and_then(|id| IdRange::new(window.range.start(), id)) {
                 self.runs.cover(covered);
                 link.succeeded();
             }
+        } else {
+            decoded = None;
         }
         self.windows.lost(decoded);
     }

@@ -112,6 +112,8 @@ pub struct Reader {
     error: Option<Error>,
     acknowledging: Option<Batch>,
     ready: Option<Batch>,
+    /// Whether it has come to its end, which is for good.
+    has_ended: bool,
     last_id: Option<EntryId>,
     last_batch: Vec<EntryId>,
     stats: Stats,
@@ -125,8 +127,8 @@ impl Reader {
             decoder: Decoder::new(plan.clone()),
             link: Link::new(address, pace.reconnect),
             source: match query {
-                Query::Tail(query) => Source::Tail(Tail::new(query, plan.clone())),
-                Query::Group(query) => Source::Group(Group::new(query, plan.clone())),
+                Query::Tail(query) => Source::Tail(Box::new(Tail::new(query, plan.clone()))),
+                Query::Group(query) => Source::Group(Box::new(Group::new(query, plan.clone()))),
             },
             plan,
             left: pace.count,
@@ -137,6 +139,7 @@ impl Reader {
             error: None,
             acknowledging: None,
             ready: None,
+            has_ended: false,
             last_id: None,
             last_batch: Vec::new(),
             stats: Stats::default(),
@@ -167,7 +170,7 @@ impl Reader {
             if self.ready.is_some() {
                 return Ok(Step::Batch);
             }
-            if self.left == Some(0) {
+            if self.has_ended || self.left == Some(0) {
                 return Ok(Step::End);
             }
             if self.is_batch_due() {
@@ -183,11 +186,11 @@ impl Reader {
                 .pull(&mut self.link, &mut self.decoder, ask)
                 .await;
             match pulled {
-                Ok(Pulled::Some(bytes)) => self.stats.bytes += bytes as u64,
+                Ok(Pulled::Some) => {}
                 Ok(Pulled::Nothing) if held > 0 => self.is_settled = self.has_lingered(),
                 Ok(Pulled::Nothing) if self.goes_on_waiting() => {}
                 Ok(Pulled::Ended) if self.source.row_count() > 0 => self.is_settled = true,
-                Ok(Pulled::Nothing | Pulled::Ended) => return Ok(Step::End),
+                Ok(Pulled::Nothing | Pulled::Ended) => self.has_ended = true,
                 Err(error) => self.failed(error)?,
             }
         }
@@ -365,6 +368,7 @@ impl Reader {
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         Stats {
+            bytes: self.decoder.bytes(),
             reconnects: self.link.reconnects(),
             claimed: self.source.claimed(),
             ..self.stats

@@ -48,13 +48,13 @@ impl Runs {
 
     /// Rows at hand from the first on, up to the first gap in the IDs.
     pub fn rows_from_first(&self) -> usize {
-        self.from_first().map(|run| run.rows.rows()).sum()
+        self.leading().map(|run| run.rows.rows()).sum()
     }
 
     /// Takes the rows at hand from the first on.
     pub fn take_from_first(&mut self) -> Vec<Chunk> {
-        let count = self.from_first().count();
-        if let Some(last) = self.from_first().last() {
+        let count = self.leading().count();
+        if let Some(last) = self.leading().last() {
             self.first = last.next;
         }
         let taken = self.runs.drain(..count).map(|run| run.rows);
@@ -65,7 +65,7 @@ impl Runs {
     }
 
     /// The runs without a gap before them.
-    fn from_first(&self) -> impl Iterator<Item = &Run> {
+    fn leading(&self) -> impl Iterator<Item = &Run> {
         let mut next = self.first;
         self.runs.iter().take_while(move |run| {
             let follows = Some(run.start) == next;

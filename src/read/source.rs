@@ -35,8 +35,8 @@ impl Ask {
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulled {
-    /// It took so many bytes; there may be more.
-    Some(usize),
+    /// There may be more.
+    Some,
     /// There is nothing now.
     Nothing,
     /// There will never be anything.
@@ -52,8 +52,6 @@ pub struct Request {
     pub block: Option<Duration>,
     /// When it was sent.
     pub sent: Instant,
-    /// Bytes of the reply so far.
-    pub bytes: usize,
 }
 
 impl Request {
@@ -62,7 +60,6 @@ impl Request {
             count,
             block,
             sent: Instant::now(),
-            bytes: 0,
         }
     }
 
@@ -119,8 +116,8 @@ impl Rows {
 /// Where a reader's entries come from.
 #[derive(Debug)]
 pub enum Source {
-    Tail(Tail),
-    Group(Group),
+    Tail(Box<Tail>),
+    Group(Box<Group>),
 }
 
 /// Calls the same method of whichever source it is.

@@ -44,7 +44,7 @@ enum Phase {
     /// What was there is being read; then, what follows this ID.
     Backlog(Box<RangeReader>, EntryId),
     /// What comes after this ID is waited for.
-    Follow(Follow),
+    Follow(Box<Follow>),
     /// Nothing can come any more.
     Ended,
 }
@@ -120,40 +120,35 @@ impl Tail {
             return Ok(());
         };
         let extent = extent(link.ready().await?, &self.stream).await?;
-        let last = extent.map(|extent| extent.last);
         let start = match start {
             Start::At(start) => Some(start),
-            Start::AfterLast => last.unwrap_or(EntryId::MIN).next(),
+            Start::AfterLast => extent.passed.next(),
             Start::Never => None,
         };
         let (Some(start), Some(end)) = (start, self.end) else {
             self.phase = Phase::Ended;
             return Ok(());
         };
-        let before = start.previous().unwrap_or(EntryId::MIN);
-        let there = extent.and_then(|extent| {
-            let range = IdRange::new(start.max(extent.first), end.min(extent.last))?;
-            Some((range, extent))
-        });
-        self.phase = match there {
-            Some((range, extent)) => {
+        let after = start.previous().unwrap_or(EntryId::MIN).max(extent.passed);
+        self.phase = match extent.within(start, end) {
+            Some(range) => {
                 let windows = windows_of(range, extent);
                 let range = RangeReader::new(&self.stream, self.plan.clone(), windows);
-                Phase::Backlog(Box::new(range), before.max(extent.last))
+                Phase::Backlog(Box::new(range), after)
             }
             None if start > end => Phase::Ended,
-            None => self.follow(last.map_or(before, |last| before.max(last.min(end)))),
+            None => self.follow(after),
         };
         Ok(())
     }
 
     fn follow(&self, after: EntryId) -> Phase {
-        Phase::Follow(Follow {
+        Phase::Follow(Box::new(Follow {
             after,
             request: None,
             rows: ChunkBuilder::with_room(&self.plan, 0),
             is_caught_up: true,
-        })
+        }))
     }
 
     /// Takes one step towards the rows asked for.
@@ -166,24 +161,18 @@ impl Tail {
         match &mut self.phase {
             Phase::Begin(_) => {
                 self.open(link).await?;
-                Ok(Pulled::Some(0))
+                Ok(Pulled::Some)
             }
             Phase::Backlog(range, _) => {
                 range.set_chunk_rows(ask.wanted.clamp(READ_AHEAD, MAX_CHUNK_ROWS));
                 let limit = ask.limit.map(|limit| limit.saturating_sub(range.rows()));
-                let exchanged = match range.is_finished() {
-                    true => Ok(0),
-                    false => range.exchange(link, decoder, limit).await,
-                };
-                let bytes = match exchanged {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        range.failed(link, decoder, error)?;
-                        0
-                    }
-                };
+                if !range.is_finished()
+                    && let Err(error) = range.exchange(link, decoder, limit).await
+                {
+                    range.failed(link, decoder, error)?;
+                }
                 self.settle(ask)?;
-                Ok(Pulled::Some(bytes))
+                Ok(Pulled::Some)
             }
             Phase::Follow(_) => self.pull_new(link, decoder, ask).await,
             Phase::Ended => Ok(Pulled::Ended),
@@ -236,38 +225,42 @@ impl Tail {
                 connection.queue(&command::xread(&self.stream, follow.after, count, block));
                 let next = follow.after.next().unwrap_or(EntryId::MAX);
                 let range = IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL);
-                decoder.begin_reply(Shape::OneStream, range);
+                decoder.begin_reply(Shape::OneStream, range, count);
                 decoder.stop_after(end);
                 none.insert(Request::new(count, block))
             }
         };
         connection.flush().await?;
-        let entries = receive(
-            connection,
-            request.due(),
-            decoder,
-            &mut follow.rows,
-            &mut request.bytes,
-        )
-        .await
-        .map_err(|failure| failure.of(&self.stream, connection))?;
+        let entries = receive(connection, request.due(), decoder, &mut follow.rows)
+            .await
+            .map_err(|failure| failure.of(&self.stream, connection))?;
         link.succeeded();
-        let Request { count, bytes, .. } = *request;
+        follow.is_caught_up = entries < request.count;
         follow.request = None;
-        follow.is_caught_up = entries < count;
         if let Some(ids) = decoder.ids() {
             follow.after = ids.end();
         }
         if entries == 0 {
+            if end < EntryId::MAX {
+                // The end may have been passed by an entry that is gone.
+                self.look_again();
+            }
             return Ok(Pulled::Nothing);
         }
         if !follow.is_caught_up && ask.limit.is_none() {
             // More is there: that is read ahead in large windows.
+            self.look_again();
+        }
+        Ok(Pulled::Some)
+    }
+
+    /// Finds out anew what is there after what was read.
+    fn look_again(&mut self) {
+        if let Phase::Follow(follow) = &self.phase {
             let next = follow.after.next();
             self.rows();
             self.phase = next.map_or(Phase::Ended, |next| Phase::Begin(Start::At(next)));
         }
-        Ok(Pulled::Some(bytes))
     }
 
     /// What was under way failed, or nobody waits for it any more: it will be

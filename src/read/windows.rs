@@ -81,10 +81,9 @@ impl Windows {
         }
     }
 
-    /// The same plan, knowing how many IDs and bytes there are to an entry.
-    pub fn with_density(mut self, ids_per_entry: f64, bytes_per_entry: f64) -> Self {
+    /// The same plan, knowing how many IDs there are to an entry.
+    pub fn with_density(mut self, ids_per_entry: f64) -> Self {
         self.ids_per_entry = Some(ids_per_entry);
-        self.bytes_per_entry = Some(bytes_per_entry);
         self
     }
 
@@ -251,7 +250,7 @@ mod tests {
         let range = IdRange::new(ids[0], ids[ids.len() - 1]).unwrap();
         let mut windows = Windows::new(range);
         if let Some(ids) = ids_per_entry {
-            windows = windows.with_density(ids, 100.0);
+            windows = windows.with_density(ids);
         }
         let mut found = Vec::new();
         let mut requests = 0;
@@ -322,7 +321,7 @@ mod tests {
     #[test]
     fn a_limited_read_asks_for_little_more_than_it_wants() {
         let range = IdRange::new(EntryId::MIN, id(1_000_000, 0)).unwrap();
-        let mut windows = Windows::new(range).with_density(range.span() / 1e6, 100.0);
+        let mut windows = Windows::new(range).with_density(range.span() / 1e6);
         let window = windows.next(Some(100)).unwrap();
         assert_eq!(window.limit, 100);
         assert_eq!(windows.next(Some(100)), None);
@@ -332,18 +331,25 @@ mod tests {
     fn large_entries_make_small_windows() {
         let range = IdRange::new(EntryId::MIN, id(1_000, 0)).unwrap();
         let limit = |bytes| {
-            let mut windows = Windows::new(range).with_density(1.0, bytes);
+            let mut windows = Windows::new(range).with_density(1.0);
+            let first = windows.next(None).unwrap();
+            assert_eq!(first.limit, FIRST_TARGET_ENTRIES * LIMIT_FACTOR);
+            windows.replied(Reply {
+                entries: FIRST_TARGET_ENTRIES,
+                bytes: FIRST_TARGET_ENTRIES * bytes,
+                ids: Some(first.range),
+            });
             windows.next(None).unwrap().limit
         };
-        assert_eq!(limit(100.0), TARGET_ENTRIES * LIMIT_FACTOR);
-        assert!((10..50).contains(&limit(10_000.0)));
-        assert_eq!(limit(1e6), LIMIT_FACTOR);
+        assert_eq!(limit(100), TARGET_ENTRIES * LIMIT_FACTOR);
+        assert!((10..50).contains(&limit(10_000)));
+        assert_eq!(limit(1_000_000), LIMIT_FACTOR);
     }
 
     #[test]
     fn what_was_lost_is_asked_for_again_in_order() {
         let range = IdRange::new(id(0, 0), id(9_999, u64::MAX)).unwrap();
-        let mut windows = Windows::new(range).with_density(range.span() / 10_000.0, 100.0);
+        let mut windows = Windows::new(range).with_density(range.span() / 10_000.0);
         let first = windows.next(None).unwrap();
         let second = windows.next(None).unwrap();
         windows.lost(Some(first.range.start()));
