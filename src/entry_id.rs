@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::error::shorten;
+
 /// ID of a stream entry: milliseconds and a sequence number within them.
 ///
 /// ```
@@ -81,8 +83,9 @@ impl fmt::Display for EntryId {
 
 /// A text that is no entry ID where one was due.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an entry ID: expected {expected}")]
+#[error("{text} is not an entry ID: expected {expected}")]
 pub struct InvalidId {
+    /// Quoted, and shortened.
     text: String,
     expected: &'static str,
 }
@@ -93,7 +96,7 @@ impl std::str::FromStr for EntryId {
     /// Parses a full `ms-seq` ID.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         Self::from_reply(text.as_bytes()).ok_or_else(|| InvalidId {
-            text: text.into(),
+            text: shorten(text.as_bytes()),
             expected: "\"ms-seq\"",
         })
     }
@@ -169,7 +172,7 @@ impl Start {
             "$" => Ok(Self::AfterLast),
             _ => {
                 let (id, exclusive) = parse_bound(text, 0).ok_or_else(|| InvalidId {
-                    text: text.into(),
+                    text: shorten(text.as_bytes()),
                     expected: "\"-\", \"+\", \"$\", \"ms\", \"ms-seq\", or \"(\" and an ID",
                 })?;
                 if !exclusive {
@@ -198,7 +201,7 @@ impl End {
             "+" => Ok(Self::At(EntryId::MAX)),
             _ => {
                 let (id, exclusive) = parse_bound(text, u64::MAX).ok_or_else(|| InvalidId {
-                    text: text.into(),
+                    text: shorten(text.as_bytes()),
                     expected: "\"-\", \"+\", \"ms\", \"ms-seq\", or \"(\" and an ID",
                 })?;
                 if !exclusive {

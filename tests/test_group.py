@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,6 +14,7 @@ import pytest
 
 import polars_redis as redis
 from polars_redis.exceptions import DecodeError, ResponseError
+from support.iterators import is_blocked, named, wait_until
 from support.streams import add, add_numbered
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ SCHEMA = {"n": pl.Int64}
 GROUP = {"group": "g", "consumer": "a"}
 #: Longer than the default claim_idle_ms.
 STALE = 600_000
-DEADLINE = 30.0
 
 
 def fill(client: redis_py.Redis, stream: str, size: int, first: int = 1) -> list[str]:
@@ -62,17 +63,6 @@ def ids_of(frames: list[pl.DataFrame]) -> list[list[str]]:
 
 def flat(batches: list[list[str]]) -> list[str]:
     return [entry_id for batch in batches for entry_id in batch]
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-
-
-def is_blocking(client: redis_py.Redis) -> bool:
-    return bool(client.info("clients")["blocked_clients"])
 
 
 def drain(
@@ -359,16 +349,17 @@ def test_a_read_that_waits_for_the_first_entry(
 ) -> None:
     fill(any_client, stream, 2)
     take(any_client, stream, "b", 2)
+    url = named(any_server.url, stream)
     for block_ms in (30_000, 0):
         found: list[pl.DataFrame] = []
         options = {"block_ms": block_ms, **GROUP}
 
         def read(options: dict[str, Any] = options, found: list[pl.DataFrame] = found) -> None:
-            found.append(redis.read_stream(any_server.url, stream, SCHEMA, **options))
+            found.append(redis.read_stream(url, stream, SCHEMA, **options))
 
         reader = threading.Thread(target=read)
         reader.start()
-        wait_until(lambda: is_blocking(any_client))
+        wait_until(lambda: is_blocked(any_client, stream))
         added = any_client.xadd(stream, {"n": 7}).decode()
         reader.join()
         assert ids_of(found) == [[added]]
@@ -709,7 +700,7 @@ def test_an_entry_that_cannot_be_decoded(
                 next(batches)
             assert (error.value.entry_id, error.value.field) == (ids[2], "n")
             kept = pending(any_client, stream)
-            assert list(kept) == ids[2:] if auto_ack else ids
+            assert list(kept) == (ids[2:] if auto_ack else ids)
             assert batches.last_id == ids[1]
         assert batches.ack() == (0 if auto_ack else 2)
         # Somebody puts it aside.
@@ -896,8 +887,12 @@ def test_dead_letters_under_a_key_of_another_type_lose_nothing(
         assert any_client.get(dead) == b"text"
         any_client.delete(dead)
         assert next(batches)["_id"].to_list() == ["3-0"]
-    moved = {fields[b"_id"].decode() for _, fields in any_client.xrange(dead)}
-    assert moved == {*own, *stale}
+    letters = [fields for _, fields in any_client.xrange(dead)]
+    # The claim that came before the error is not taken for the one who had it.
+    assert sorted((fields[b"_id"], fields[b"_consumer"]) for fields in letters) == [
+        (own[0].encode(), b"a"),
+        (stale[0].encode(), b"b"),
+    ]
     assert list(pending(any_client, stream)) == ["3-0"]
 
 
@@ -1027,11 +1022,11 @@ def test_a_group_that_vanishes_while_an_iterator_waits(
     expected = ["1-0"] if how == "XGROUP DESTROY" else ["9-0"]
 
     def work() -> None:
-        found.extend(drain(kind, any_server.url, stream, **options))
+        found.extend(drain(kind, named(any_server.url, stream), stream, **options))
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: is_blocking(any_client))
+    wait_until(lambda: is_blocked(any_client, stream))
     vanish(any_client, stream, how)
     # The server may let it wait for the round's rest; then the group is made again.
     if how == "XGROUP DESTROY":
@@ -1060,12 +1055,12 @@ def test_without_create_group_a_group_that_vanishes_is_an_error(
 
     def work() -> None:
         with pytest.raises(ResponseError, match="create_group=True") as error:
-            drain(kind, any_server.url, stream, **options)
+            drain(kind, named(any_server.url, stream), stream, **options)
         errors.append(error.value)
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: is_blocking(any_client))
+    wait_until(lambda: is_blocked(any_client, stream))
     vanish(any_client, stream, how)
     worker.join()
     assert len(errors) == 1
@@ -1154,12 +1149,13 @@ def test_the_first_entry_ends_a_wait_at_once(
     client: redis_py.Redis, server: Server, stream: str
 ) -> None:
     client.xgroup_create(stream, "g", "0", mkstream=True)
-    with redis.iter_stream(server.url, stream, block_ms=60_000, count=20, **GROUP) as batches:
+    url = named(server.url, stream)
+    with redis.iter_stream(url, stream, block_ms=60_000, count=20, **GROUP) as batches:
         found: list[pl.DataFrame] = []
         worker = threading.Thread(target=lambda: found.extend(batches))
         worker.start()
         for n in range(20):
-            wait_until(lambda: is_blocking(client))
+            wait_until(lambda: is_blocked(client, stream))
             client.xadd(stream, {"n": n}, f"{n + 1}-0")
             wait_until(lambda expected=n + 1: batches.stats.entries == expected)
         worker.join()
@@ -1171,12 +1167,12 @@ def test_linger_waits_for_a_fuller_batch(
 ) -> None:
     fill(client, stream, 1)
     options = {"batch_size": 3, "count": 3, "linger_ms": 60_000, **GROUP}
-    with redis.iter_stream(server.url, stream, **options) as batches:
+    with redis.iter_stream(named(server.url, stream), stream, **options) as batches:
         found: list[pl.DataFrame] = []
         worker = threading.Thread(target=lambda: found.extend(batches))
         worker.start()
         for n in (2, 3):
-            wait_until(lambda: is_blocking(client))
+            wait_until(lambda: is_blocked(client, stream))
             client.xadd(stream, {"n": n}, f"{n}-0")
         worker.join()
     assert ids_of(found) == [["1-0", "2-0", "3-0"]]
@@ -1198,6 +1194,22 @@ def test_two_consumers_share_a_stream(client: redis_py.Redis, redis_url: str, st
         **dict.fromkeys(mine, "a"),
         **dict.fromkeys(theirs, "b"),
     }
+
+
+def test_stale_entries_go_to_one_of_many_who_claim_them(
+    any_client: redis_py.Redis, any_server: Server, stream: str
+) -> None:
+    ids = fill(any_client, stream, 300)
+    take(any_client, stream, "dead", 300, idle=STALE)
+
+    def work(consumer: str) -> list[str]:
+        options = {"group": "g", "consumer": consumer, "batch_size": 5}
+        return flat(ids_of(drain("sync", any_server.url, stream, **options)))
+
+    with ThreadPoolExecutor(6) as pool:
+        found = flat(list(pool.map(work, "abcdef")))
+    assert sorted(found, key=ids.index) == ids
+    assert "dead" not in pending(any_client, stream).values()
 
 
 def test_two_groups_each_get_everything(

@@ -227,11 +227,3 @@ def test_wrong_types_are_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(TypeError, match=next(iter(arguments))):
         redis.read_stream(nobody(), "s", **arguments)
-
-
-@pytest.mark.parametrize("arguments", [{"block_ms": 5}, {"group": "g", "consumer": "c"}])
-def test_what_is_not_there_yet_says_so(
-    nobody: Callable[[], str], arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(NotImplementedError, match="not supported yet"):
-        redis.read_stream(nobody(), "s", **arguments)

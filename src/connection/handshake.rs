@@ -2,9 +2,9 @@
 
 use std::io;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
-use super::{Connection, error_text};
+use super::Connection;
 use crate::address::Address;
 use crate::error::{Error, Result};
 
@@ -24,28 +24,15 @@ pub(super) async fn introduce(connection: &mut Connection) -> Result<()> {
     }
     connection.flush().await?;
     for (step, _) in steps {
-        let reply = connection.reply().await?;
-        match error_text(&reply) {
-            Some(text) => refused(step, &text, &connection.address)?,
-            None if is_due(step, &reply) => {}
-            None => {
-                return Err(Error::Protocol {
-                    context: connection.address.peer(),
-                    reason: "the peer does not answer as Redis does".into(),
-                });
-            }
+        let line = connection.line().await?;
+        let due = if step == Step::Greet { "PONG" } else { "OK" };
+        match line.split_at_checked(1) {
+            Some(("+", text)) if text == due => {}
+            Some(("-", text)) => refused(step, text, &connection.address)?,
+            _ => return Err(connection.not_redis()),
         }
     }
     Ok(())
-}
-
-/// Whether this is the step's reply where all is well.
-fn is_due(step: Step, reply: &Value) -> bool {
-    match reply {
-        Value::Okay => step != Step::Greet,
-        Value::SimpleString(text) => step == Step::Greet && text == "PONG",
-        _ => false,
-    }
 }
 
 fn steps(connection: &Connection) -> Vec<(Step, Cmd)> {
@@ -91,13 +78,22 @@ fn refused(step: Step, reply: &str, address: &Address) -> Result<()> {
         _ if error.is_transient() => Err(error),
         Step::Authenticate => Err(Error::Authentication {
             peer,
-            // The rest of the text is what was sent, the password with it.
-            reply: address.redact(reply.split(" with args ").next().unwrap_or_default()),
+            reply: address.redact(&without_arguments(reply)),
         }),
         Step::Select => Err(error),
         // A name is a courtesy: a user who may not give one can still read. Nor
         // need one be allowed to ask whether anybody is there.
         Step::Name | Step::Greet if reply.starts_with("NOAUTH") => Err(error),
         Step::Name | Step::Greet => Ok(()),
+    }
+}
+
+/// The text of an error but for the arguments that it quotes: the password is
+/// one of them.
+fn without_arguments(reply: &str) -> String {
+    const QUOTES: &str = "with args beginning with:";
+    match reply.split_once(QUOTES) {
+        Some((before, _)) => format!("{before}{QUOTES} ***"),
+        None => reply.to_owned(),
     }
 }

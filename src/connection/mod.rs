@@ -29,6 +29,7 @@ pub use backoff::Backoff;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::resp::{Payload, Token, Tokenizer};
 
 /// Size of the read buffer. Large, to take what a loopback or a fast network
 /// delivers in few calls; small enough to stay in the second-level cache.
@@ -296,6 +297,38 @@ impl Connection {
             if let Some(value) = value {
                 return Ok(value);
             }
+        }
+    }
+
+    /// The next reply, which is one line. Must not be cancelled.
+    async fn line(&mut self) -> Result<String> {
+        let mut tokens = Tokenizer::new();
+        loop {
+            let received = self.received().await?;
+            if tokens.is_between_tokens() && !matches!(received.first(), Some(b'+' | b'-')) {
+                return Err(self.not_redis());
+            }
+            let mut input = received;
+            let line = match tokens.next(&mut input, Payload::Skip) {
+                Ok(Some(Token::Simple(text))) => {
+                    Some(format!("+{}", String::from_utf8_lossy(text)))
+                }
+                Ok(Some(Token::Error(text))) => Some(format!("-{}", String::from_utf8_lossy(text))),
+                Ok(None) => None,
+                Ok(Some(_)) | Err(_) => return Err(self.not_redis()),
+            };
+            let taken = received.len() - input.len();
+            self.consume(taken);
+            if let Some(line) = line {
+                return Ok(line);
+            }
+        }
+    }
+
+    fn not_redis(&self) -> Error {
+        Error::Protocol {
+            context: self.address.peer(),
+            reason: "the peer does not answer as Redis does".into(),
         }
     }
 

@@ -403,3 +403,146 @@ fn what_follows_a_reply_is_left_alone() {
     assert_eq!(done, Ok(Progress::Done { entries: 0 }));
     assert_eq!(chunk.rows(), 5);
 }
+
+/// A reply of `XREAD` or `XREADGROUP` to one stream.
+fn one_stream(entries: &str) -> Vec<u8> {
+    format!("*1\r\n*2\r\n$1\r\ns\r\n{entries}").into_bytes()
+}
+
+/// Decodes one reply byte by byte.
+fn decode_slowly(
+    decoder: &mut Decoder,
+    chunk: &mut ChunkBuilder,
+    bytes: &[u8],
+) -> Result<Progress, Fault> {
+    let mut progress = Progress::NeedMore;
+    for byte in bytes.chunks(1) {
+        let mut input = byte;
+        progress = decoder.decode(&mut input, chunk)?;
+    }
+    Ok(progress)
+}
+
+#[test]
+fn replies_of_one_stream_have_its_key_around_the_entries() {
+    let plan = plan(&[("n", FieldType::Int64)], OnMisfit::Raise);
+    let bytes = one_stream(
+        "*2\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$1\r\n1\r\n*2\r\n$3\r\n2-0\r\n*0\r\n",
+    );
+    for pieces in [vec![bytes.as_slice()], bytes.chunks(1).collect()] {
+        let mut decoder = Decoder::new(plan.clone());
+        let mut chunk = ChunkBuilder::with_room(&plan, 0);
+        decoder.begin_reply(Shape::OneStream, IdRange::ALL, 2);
+        let mut progress = Progress::NeedMore;
+        for mut input in pieces {
+            progress = decoder.decode(&mut input, &mut chunk).unwrap();
+        }
+        assert_eq!(progress, Progress::Done { entries: 2 });
+        assert_eq!(chunk.rows(), 2);
+        assert_eq!(decoder.bytes(), bytes.len() as u64);
+    }
+    for nothing in ["*-1\r\n", "*0\r\n", "_\r\n"] {
+        let mut decoder = Decoder::new(plan.clone());
+        let mut chunk = ChunkBuilder::with_room(&plan, 0);
+        decoder.begin_reply(Shape::OneStream, IdRange::ALL, 2);
+        let progress = decode_slowly(&mut decoder, &mut chunk, nothing.as_bytes());
+        assert_eq!(progress, Ok(Progress::Done { entries: 0 }), "{nothing:?}");
+    }
+}
+
+#[test]
+fn a_reply_that_was_given_up_leaves_nothing_to_the_next() {
+    let plan = plan(&[("n", FieldType::Int64)], OnMisfit::Raise);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.begin_reply(Shape::OneStream, IdRange::ALL, 9);
+    let bytes = one_stream("*3\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nn\r\n$1\r\nx\r\n");
+    assert!(decode_slowly(&mut decoder, &mut chunk, &bytes).is_err());
+    decoder.abandon(&mut chunk);
+    decoder.begin_reply(Shape::OneStream, IdRange::ALL, 9);
+    let progress = decode_slowly(&mut decoder, &mut chunk, b"*-1\r\n");
+    assert_eq!(progress, Ok(Progress::Done { entries: 0 }));
+}
+
+#[test]
+fn pending_entries_that_were_deleted_have_no_row() {
+    let plan = plan(&[("n", FieldType::Int64)], OnMisfit::Raise);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.begin_reply(Shape::OneStream, IdRange::ALL, 3);
+    let bytes = one_stream(
+        "*3\r\n*2\r\n$3\r\n1-0\r\n*-1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\nn\r\n$1\r\n2\r\n*2\r\n$3\r\n3-0\r\n*-1\r\n",
+    );
+    let progress = decode_slowly(&mut decoder, &mut chunk, &bytes);
+    assert_eq!(progress, Ok(Progress::Done { entries: 3 }));
+    assert_eq!(chunk.rows(), 1);
+    assert_eq!(decoder.deleted(), [EntryId::new(1, 0), EntryId::new(3, 0)]);
+    assert_eq!(decoder.ids().map(IdRange::end), Some(EntryId::new(3, 0)));
+
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, 3);
+    let progress = decode_slowly(&mut decoder, &mut chunk, b"*2\r\n*-1\r\n$-1\r\n");
+    assert_eq!(progress, Ok(Progress::Done { entries: 2 }));
+    assert_eq!((chunk.rows(), decoder.nulls()), (1, 2));
+    assert!(decoder.deleted().is_empty());
+}
+
+#[test]
+fn what_comes_after_the_end_has_no_row_and_need_not_fit() {
+    let plan = plan(&[("n", FieldType::Int64)], OnMisfit::Raise);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.stop_after(EntryId::new(1, 5));
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, 9);
+    let bytes = reply(&[
+        ("1-5", &["n", "1"]),
+        ("1-6", &["n", "x"]),
+        ("2-0", &["n", "3"]),
+    ]);
+    let progress = decode_slowly(&mut decoder, &mut chunk, &bytes);
+    assert_eq!(progress, Ok(Progress::Done { entries: 3 }));
+    assert_eq!(chunk.rows(), 1);
+    assert_eq!(decoder.ids().map(IdRange::end), Some(EntryId::new(2, 0)));
+}
+
+#[test]
+fn more_entries_than_were_asked_for_are_no_reply() {
+    let plan = plan(&[], OnMisfit::Raise);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, 2);
+    let mut input: &[u8] = b"*3\r\n";
+    let result = decoder.decode(&mut input, &mut chunk);
+    assert!(matches!(result, Err(Fault::Protocol(_))));
+}
+
+#[test]
+fn the_front_of_a_chunk_is_taken_off_without_a_trace_in_the_rest() {
+    let plan = Arc::new(Plan::clone(&plan(&[], OnMisfit::Raise)).keeping_entry_ids());
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.begin_reply(Shape::Entries, IdRange::ALL, 9);
+    let bytes = reply(&[
+        ("1-0", &["a", "1"]),
+        ("2-0", &["b", "2", "a", "2"]),
+        ("3-0", &["c", "3", "b", "3"]),
+    ]);
+    let mut input = bytes.as_slice();
+    decoder.decode(&mut input, &mut chunk).unwrap();
+    let mut rest = chunk.finish();
+    let columns = |chunk: &Chunk| {
+        let table = Table::new(&plan, decoder.names(), vec![chunk.clone()]);
+        let names = table.columns.into_iter().map(|column| column.name);
+        names.skip(3).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(columns(&rest), "a b c");
+    let front = rest.split_front(1);
+    assert_eq!((columns(&front).as_str(), front.rows()), ("a", 1));
+    assert_eq!(front.entry_ids(), [EntryId::new(1, 0)]);
+    assert_eq!(columns(&rest), "a b c");
+    let middle = rest.split_front(1);
+    assert_eq!(columns(&middle), "a b");
+    assert_eq!((columns(&rest).as_str(), rest.rows()), ("b c", 1));
+    assert_eq!(rest.entry_ids(), [EntryId::new(3, 0)]);
+    assert_eq!(rest.split_front(9).rows(), 1);
+    assert_eq!(rest.rows(), 0);
+}

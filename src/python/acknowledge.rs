@@ -13,7 +13,7 @@ use super::log::log;
 use super::runtime::{Background, in_interpreter, wait};
 use crate::address::Address;
 use crate::entry_id::EntryId;
-use crate::read::acknowledge;
+use crate::read::{FirstConnect, acknowledge};
 
 /// Acknowledges entries of a consumer group; how many of them were pending.
 #[pyfunction]
@@ -26,7 +26,8 @@ pub fn ack_entries(
 ) -> PyResult<u64> {
     let address = address(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
-    acknowledge_all(py, &address, &stream, &group, &to_entry_ids(entry_ids)?)
+    let ids = to_entry_ids(entry_ids)?;
+    acknowledge_all(py, &address, &stream, &group, &ids, FirstConnect::FailsFast)
 }
 
 /// The awaitable twin of [`ack_entries`].
@@ -40,7 +41,8 @@ pub fn ack_entries_async<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let address = address(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
-    acknowledge_later(py, address, stream, group, to_entry_ids(entry_ids)?)
+    let ids = to_entry_ids(entry_ids)?;
+    acknowledge_later(py, address, stream, group, ids, FirstConnect::FailsFast)
 }
 
 /// Acknowledges on the calling thread.
@@ -50,8 +52,9 @@ pub fn acknowledge_all(
     stream: &str,
     group: &str,
     ids: &[EntryId],
+    first_connect: FirstConnect,
 ) -> PyResult<u64> {
-    let (count, notes) = wait(py, acknowledge(address, stream, group, ids))??;
+    let (count, notes) = wait(py, acknowledge(address, stream, group, ids, first_connect))??;
     notes.iter().try_for_each(|note| log(py, note))?;
     Ok(count)
 }
@@ -63,10 +66,11 @@ pub fn acknowledge_later(
     stream: String,
     group: String,
     ids: Vec<EntryId>,
+    first_connect: FirstConnect,
 ) -> PyResult<Bound<'_, PyAny>> {
     Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
-        let (count, notes) = acknowledge(&address, &stream, &group, &ids).await?;
+        let (count, notes) = acknowledge(&address, &stream, &group, &ids, first_connect).await?;
         let log_all = || Python::attach(|py| notes.iter().try_for_each(|note| log(py, note)));
         in_interpreter(log_all).unwrap_or(Ok(()))?;
         Ok(count)

@@ -18,7 +18,7 @@ use super::runtime::{LocalRuntime, wait_on};
 use crate::address::Address;
 use crate::entry_id::EntryId;
 use crate::error::Result;
-use crate::read::{Query, Reader, Stats, Step};
+use crate::read::{FirstConnect, Query, Reader, Stats, Step};
 
 /// What both kinds of iterator are made of: a reader that one caller at a time
 /// advances, and what others may look at meanwhile.
@@ -335,7 +335,8 @@ impl StreamIterator {
     #[pyo3(signature = (frame = None))]
     fn ack(&self, py: Python<'_>, frame: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
-        acknowledge_all(py, &self.shared.address, &stream, &group, &ids)
+        let address = &self.shared.address;
+        acknowledge_all(py, address, &stream, &group, &ids, FirstConnect::IsRetried)
     }
 
     fn close(&self) -> PyResult<()> {

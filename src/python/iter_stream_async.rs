@@ -10,7 +10,7 @@ use pyo3_async_runtimes::generic::future_into_py;
 use super::acknowledge::acknowledge_later;
 use super::iter_stream::Shared;
 use super::runtime::Background;
-use crate::read::Step;
+use crate::read::{FirstConnect, Step};
 
 /// Yields frames of a stream to asyncio.
 ///
@@ -81,7 +81,8 @@ impl AsyncStreamIterator {
         frame: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
-        acknowledge_later(py, self.shared.address.clone(), stream, group, ids)
+        let address = self.shared.address.clone();
+        acknowledge_later(py, address, stream, group, ids, FirstConnect::IsRetried)
     }
 
     fn _close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

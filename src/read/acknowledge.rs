@@ -16,6 +16,15 @@ const PIECE: usize = 1000;
 /// Commands in flight, so that the server need not wait for the next one.
 const IN_FLIGHT: usize = 4;
 
+/// What becomes of a server that cannot be reached at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstConnect {
+    /// It is an error at once.
+    FailsFast,
+    /// It was there before, and is waited for.
+    IsRetried,
+}
+
 /// Acknowledges entries of a consumer group; how many of them were pending, and
 /// what there is to tell.
 ///
@@ -29,8 +38,12 @@ pub async fn acknowledge(
     stream: &str,
     group: &str,
     ids: &[EntryId],
+    first_connect: FirstConnect,
 ) -> Result<(u64, Vec<Note>)> {
     let mut link = Link::new(address.clone(), RETRY_BUDGET);
+    if first_connect == FirstConnect::IsRetried {
+        link.expect_server();
+    }
     let mut acknowledged = 0;
     let mut left = ids;
     while !left.is_empty() {

@@ -63,6 +63,11 @@ impl Link {
         }
     }
 
+    /// The server was there before: that it cannot be reached now may pass.
+    pub fn expect_server(&mut self) {
+        self.was_connected = true;
+    }
+
     /// The address that it leads to.
     pub fn address(&self) -> &Arc<Address> {
         &self.address
@@ -97,7 +102,7 @@ impl Link {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             // One that was kept may be the next to break, so only the first is.
-            None if self.was_connected => {
+            None if self.was_lost => {
                 let connection = Connection::connect(&self.address).await?;
                 self.tell_connected();
                 connection

@@ -21,7 +21,7 @@ mod windows;
 
 use std::time::Duration;
 
-pub use acknowledge::acknowledge;
+pub use acknowledge::{FirstConnect, acknowledge};
 pub use group::{DeadLetter, GroupQuery, Mode};
 pub use link::{Level, Note};
 pub use range::{RangeQuery, read_range};

@@ -172,10 +172,15 @@ impl RangeReader {
                     .take()
                     .map_or(Ok(()), |misfit| Err(Error::Decode(misfit)));
             }
-            if let Err(error) = self.exchange(link, decoder, wanted).await {
-                let result = self.failed(link, decoder, error);
-                // Where there is no more to be had, the misfit is what is known.
-                result.map_err(|error| self.misfit.take().map_or(error, Error::Decode))?;
+            match self.exchange(link, decoder, wanted).await {
+                Ok(()) => {}
+                Err(Error::Decode(misfit)) => self.stop_before(link, decoder, misfit),
+                Err(error) => {
+                    self.lost(link, decoder);
+                    // Where there is no more to be had, the misfit is what is known.
+                    let known = |error| self.misfit.take().map_or(error, Error::Decode);
+                    link.failed(error).map_err(known)?;
+                }
             }
         }
     }
@@ -263,25 +268,21 @@ impl RangeReader {
         Ok(())
     }
 
-    /// Something failed: what was in flight will be asked for again. An entry
-    /// that does not fit ends the read before it, once all before it is read.
-    pub fn failed(&mut self, link: &mut Link, decoder: &mut Decoder, error: Error) -> Result<()> {
-        match error {
-            Error::Decode(misfit) => {
-                // There is nothing between it and the entry before it.
-                self.put_back(link, decoder, misfit.entry_id.previous());
-                // In another window an entry before it may not fit either: that
-                // one is the first, then.
-                self.windows.stop_before(misfit.entry_id);
-                self.misfit = Some(misfit);
-                link.disconnect();
-                Ok(())
-            }
-            error => {
-                self.lost(link, decoder);
-                link.failed(error)
-            }
-        }
+    /// An entry does not fit: the read ends before it, once all before it is
+    /// read.
+    pub fn stop_before(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        misfit: Box<DecodeError>,
+    ) {
+        // There is nothing between it and the entry before it.
+        self.put_back(link, decoder, misfit.entry_id.previous());
+        // In another window an entry before it may not fit either: that one is
+        // the first, then.
+        self.windows.stop_before(misfit.entry_id);
+        self.misfit = Some(misfit);
+        link.disconnect();
     }
 
     /// Puts back what was in flight; entries that were decoded whole stay.

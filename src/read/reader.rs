@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::group::{Group, GroupQuery};
-use super::link::{Link, Note};
+use super::link::{Level, Link, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
 use crate::address::Address;
@@ -171,6 +171,10 @@ impl Reader {
                 return Ok(Step::Batch);
             }
             if self.has_ended || self.left == Some(0) {
+                self.settle().await;
+                if self.link.has_note() {
+                    continue;
+                }
                 return Ok(Step::End);
             }
             if self.is_batch_due() {
@@ -308,10 +312,15 @@ impl Reader {
         let result = self.source.acknowledge(&mut self.link, &ids).await;
         match result {
             Ok(()) => self.link.succeeded(),
-            Err(error) if error.is_unreachable() => {
-                self.source.acknowledge_later(&ids);
-                self.error = self.link.failed(error).err();
-            }
+            Err(error) if error.is_unreachable() => match self.link.failed(error) {
+                // Nobody comes back to it later.
+                Ok(()) if self.pace.all_or_nothing => return Ok(()),
+                Err(_) if self.pace.all_or_nothing => {}
+                result => {
+                    self.source.acknowledge_later(&ids);
+                    self.error = result.err();
+                }
+            },
             Err(error) => return self.link.failed(error),
         }
         self.ready = self.acknowledging.take();
@@ -321,6 +330,20 @@ impl Reader {
     /// The next thing to tell.
     pub fn take_note(&mut self) -> Option<Note> {
         self.link.next_note()
+    }
+
+    /// Acknowledges at the end what could not be acknowledged before, unless the
+    /// server stays away: then it remains pending, and the log says so.
+    async fn settle(&mut self) {
+        while self.source.owes_acknowledgement() {
+            let paid = self.source.pay_acknowledgement(&mut self.link).await;
+            let Err(error) = paid else { break };
+            if let Err(error) = self.link.failed(error) {
+                let text = format!("entries that were handed over stay pending: {error}");
+                self.link.note(Level::Warning, text);
+                self.source.forget_acknowledgement();
+            }
+        }
     }
 
     /// The batch that is ready. It stays so until it

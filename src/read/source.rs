@@ -86,6 +86,12 @@ impl Rows {
         self.len
     }
 
+    /// The entries that they are of.
+    pub fn entry_ids(&self) -> impl Iterator<Item = EntryId> {
+        let ids = self.chunks.iter().flat_map(|chunk| chunk.entry_ids());
+        ids.copied()
+    }
+
     /// Adds rows behind those that are here.
     pub fn push(&mut self, chunk: Chunk) {
         self.len += chunk.rows();
@@ -151,7 +157,7 @@ impl Source {
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
         match self {
             Self::Tail(tail) => tail.lost(link, decoder),
-            Self::Group(group) => group.lost(decoder),
+            Self::Group(group) => group.lost(link, decoder),
         }
     }
 
@@ -200,6 +206,29 @@ impl Source {
     pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
         if let Self::Group(group) = self {
             group.acknowledge_later(ids);
+        }
+    }
+
+    /// Whether entries are still to be acknowledged that could not be before.
+    pub fn owes_acknowledgement(&self) -> bool {
+        match self {
+            Self::Tail(_) => false,
+            Self::Group(group) => group.owes_acknowledgement(),
+        }
+    }
+
+    /// Acknowledges them.
+    pub async fn pay_acknowledgement(&mut self, link: &mut Link) -> Result<()> {
+        match self {
+            Self::Tail(_) => Ok(()),
+            Self::Group(group) => group.pay_acknowledgement(link).await,
+        }
+    }
+
+    /// Does not.
+    pub fn forget_acknowledgement(&mut self) {
+        if let Self::Group(group) = self {
+            group.forget_acknowledgement();
         }
     }
 

@@ -166,10 +166,11 @@ impl Tail {
             Phase::Backlog(range, _) => {
                 range.set_chunk_rows(ask.wanted.clamp(READ_AHEAD, MAX_CHUNK_ROWS));
                 let limit = ask.limit.map(|limit| limit.saturating_sub(range.rows()));
-                if !range.is_finished()
-                    && let Err(error) = range.exchange(link, decoder, limit).await
-                {
-                    range.failed(link, decoder, error)?;
+                if !range.is_finished() {
+                    match range.exchange(link, decoder, limit).await {
+                        Err(Error::Decode(misfit)) => range.stop_before(link, decoder, misfit),
+                        result => result?,
+                    }
                 }
                 self.settle(ask)?;
                 Ok(Pulled::Some)
@@ -273,6 +274,7 @@ impl Tail {
                     decoder.abandon(&mut follow.rows);
                     if let Some(ids) = decoder.ids() {
                         follow.after = ids.end();
+                        link.succeeded();
                     }
                     follow.is_caught_up = false;
                 }

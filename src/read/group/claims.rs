@@ -1,6 +1,6 @@
 //! Taking entries off the pending entries list, one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use redis::FromRedisValue;
@@ -82,7 +82,7 @@ impl Pending {
 /// Entries that may be this consumer's though it never saw them.
 #[derive(Debug)]
 pub(super) enum Suspects {
-    These(Vec<EntryId>),
+    These(Vec<Pending>),
     /// Whatever was delivered since then.
     Since(Instant),
 }
@@ -213,8 +213,8 @@ impl Group {
     /// Looks up which of the suspects are this consumer's; they are taken next.
     pub(super) async fn find_suspects(&mut self, link: &mut Link) -> Result<()> {
         let mut range = match &self.suspects {
-            Some((Suspects::These(ids), _)) => match (ids.iter().min(), ids.iter().max()) {
-                (Some(&first), Some(&last)) => IdRange::new(first, last),
+            Some((Suspects::These(ids), _)) => match (ids.first(), ids.last()) {
+                (Some(first), Some(last)) => IdRange::new(first.id, last.id),
                 _ => None,
             },
             Some((Suspects::Since(_), _)) => Some(IdRange::ALL),
@@ -233,16 +233,30 @@ impl Group {
         let Some((suspects, origin)) = self.suspects.take() else {
             return Ok(());
         };
-        match suspects {
-            Suspects::These(ids) => found.retain(|pending| ids.contains(&pending.id)),
+        let own = |pending: Pending| Pending { origin, ..pending };
+        let again: Vec<Pending> = match suspects {
+            Suspects::These(suspects) => {
+                let mut found: HashMap<_, _> = found.into_iter().map(|p| (p.id, p)).collect();
+                let is_stale = |pending: &Pending| matches!(pending.origin, Origin::Stale(_));
+                // What the command did not come to is still others'.
+                let again = suspects.into_iter().filter_map(|suspect| {
+                    let found = found.remove(&suspect.id).map(own);
+                    found.or_else(|| Some(suspect).filter(is_stale))
+                });
+                again.collect()
+            }
             Suspects::Since(sent) => {
                 // Idle times are told in whole milliseconds.
                 let since = sent.elapsed() + Duration::from_millis(1);
-                found.retain(|pending| pending.idle <= since);
+                let held: HashSet<EntryId> = self.rows.entry_ids().collect();
+                let came = |pending: &Pending| {
+                    pending.idle <= since && pending.id > self.newest && !held.contains(&pending.id)
+                };
+                found.into_iter().filter(came).map(own).collect()
             }
-        }
-        for pending in found.into_iter().rev() {
-            self.claims.push_front(Pending { origin, ..pending });
+        };
+        for pending in again.into_iter().rev() {
+            self.claims.push_front(pending);
         }
         Ok(())
     }
@@ -273,7 +287,7 @@ impl Group {
                 _ => None,
             };
             let came = page.into_iter().filter(|pending| match &self.suspects {
-                Some((Suspects::These(ids), _)) => ids.contains(&pending.id),
+                Some((Suspects::These(those), _)) => those.iter().any(|p| p.id == pending.id),
                 Some((Suspects::Since(sent), _)) => pending.idle <= sent.elapsed(),
                 None => true,
             });

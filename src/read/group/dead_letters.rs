@@ -59,7 +59,7 @@ impl Group {
         self.burying = None;
         if matches!(moved, Some(Value::Nil)) {
             // The dead letters changed meanwhile: the next look moves it.
-            self.suspects = Some((Suspects::These(vec![dead.id]), Origin::Own));
+            self.suspects = Some((Suspects::These(vec![dead.clone()]), Origin::Own));
             return Ok(());
         }
         link.note(

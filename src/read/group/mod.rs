@@ -193,6 +193,24 @@ impl Group {
         Ok(())
     }
 
+    pub fn owes_acknowledgement(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    pub fn forget_acknowledgement(&mut self) {
+        self.unconfirmed.clear();
+    }
+
+    /// Acknowledges what could not be before.
+    pub async fn pay_acknowledgement(&mut self, link: &mut Link) -> Result<()> {
+        if self.owes_acknowledgement() {
+            let ids = self.unconfirmed.clone();
+            self.acknowledge(link, &ids).await?;
+            self.unconfirmed.clear();
+        }
+        Ok(())
+    }
+
     /// Takes one step.
     pub async fn pull(
         &mut self,
@@ -202,13 +220,13 @@ impl Group {
     ) -> Result<Pulled> {
         match self.step(link, decoder, ask).await {
             Err(error) if error.is_no_group() => {
-                self.lost(decoder);
+                self.lost(link, decoder);
                 self.make_group(link, error).await?;
                 Ok(Pulled::Some)
             }
             Err(Error::Decode(misfit)) if self.counts_deliveries() => {
                 // What came with it was not delivered because of it.
-                self.lost_as(Origin::Own, decoder);
+                self.lost_as(Origin::Own, link, decoder);
                 link.disconnect();
                 self.uncount_after(link, misfit.entry_id).await;
                 Err(Error::Decode(misfit))
@@ -221,11 +239,7 @@ impl Group {
         if self.request.is_some() {
             return self.receive(link, decoder).await;
         }
-        if !self.unconfirmed.is_empty() {
-            let ids = self.unconfirmed.clone();
-            self.acknowledge(link, &ids).await?;
-            self.unconfirmed.clear();
-        }
+        self.pay_acknowledgement(link).await?;
         if self.suspects.is_some() {
             self.find_suspects(link).await?;
         }
@@ -391,7 +405,7 @@ impl Group {
 
     /// Makes rows of what was decoded of a reply; what was claimed and is not
     /// among it.
-    fn collect(&mut self, kind: Kind, decoder: &mut Decoder) -> Vec<EntryId> {
+    fn collect(&mut self, kind: Kind, decoder: &mut Decoder) -> Vec<Pending> {
         self.deleted.extend_from_slice(decoder.deleted());
         let last = decoder.ids().map(IdRange::end);
         // The next reply will be about as large, most likely.
@@ -403,8 +417,6 @@ impl Group {
             Kind::Own => last.into_iter().for_each(|last| self.passed_own(last)),
             Kind::New => self.newest = last.unwrap_or(self.newest),
             Kind::Claim(taken) => {
-                let beyond = taken.iter().filter(|p| last.is_none_or(|last| p.id > last));
-                missing = beyond.map(|pending| pending.id).collect();
                 if taken.first().is_some_and(|first| self.is_others(first)) {
                     self.claimed += chunk.rows() as u64;
                 }
@@ -413,6 +425,8 @@ impl Group {
                     let delivered: HashMap<_, _> = delivered.collect();
                     chunk.set_deliveries(|id| delivered.get(&id).map_or(1, |before| before + 1));
                 }
+                missing = taken;
+                missing.retain(|pending| last.is_none_or(|last| pending.id > last));
             }
         }
         if chunk.rows() > 0 {
@@ -423,20 +437,23 @@ impl Group {
 
     /// What was under way failed, or nobody waits for it any more. The server
     /// may have assigned entries that never came.
-    pub fn lost(&mut self, decoder: &mut Decoder) {
+    pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
         if let Some(id) = self.burying.take() {
-            self.claims.pop_front();
-            self.suspects = Some((Suspects::These(vec![id]), Origin::Own));
+            let dead = self.claims.pop_front().filter(|dead| dead.id == id);
+            self.suspects = Some((Suspects::These(dead.into_iter().collect()), Origin::Own));
         }
-        self.lost_as(Origin::Unseen, decoder);
+        self.lost_as(Origin::Unseen, link, decoder);
     }
 
     /// Gives up the reply that is due; what it assigned is of this origin then.
-    fn lost_as(&mut self, origin: Origin, decoder: &mut Decoder) {
+    fn lost_as(&mut self, origin: Origin, link: &mut Link, decoder: &mut Decoder) {
         let Some((kind, request)) = self.request.take() else {
             return;
         };
         decoder.abandon(&mut self.builder);
+        if decoder.ids().is_some() {
+            link.succeeded();
+        }
         let is_new = matches!(kind, Kind::New);
         let is_claim = matches!(kind, Kind::Claim(_));
         let missing = self.collect(kind, decoder);
