@@ -101,11 +101,16 @@ def assert_all(frames: list[pl.DataFrame], ids: list[str]) -> None:
 # -- the line ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "parity"), [("sync", 0), ("async", 1)])
-@pytest.mark.parametrize("schema", [None, {"n": pl.Int64, "name": pl.String}])
+@pytest.mark.parametrize(
+    ("kind", "parity", "schema"),
+    [("sync", 0, None), ("async", 1, {"n": pl.Int64, "name": pl.String})],
+    ids=KINDS,
+)
 def test_a_connection_cut_at_every_byte(
     client: redis_py.Redis, server: Server, stream: str, kind: str, parity: int, schema: Any
 ) -> None:
+    before_entries: list[int] = []
+
     def conversation(proxy: Proxy) -> tuple[list[dict[str, Any]], int]:
         """Read a backlog of three entries, and two that come later."""
         client.delete(stream)
@@ -113,6 +118,8 @@ def test_a_connection_cut_at_every_byte(
         rows: list[dict[str, Any]] = []
         with iterating(kind) as iterate:
             frames = iterate(proxied(proxy), stream, schema, include_sequence=True, count=5)
+            frames.__enter__()
+            before_entries.append(proxy.bytes_down)
             rows += next(frames).to_dicts()
             add(client, stream, LATER)
             for df in frames:
@@ -125,8 +132,10 @@ def test_a_connection_cut_at_every_byte(
     assert [row["_id"] for row in expected] == [entry_id for entry_id, _ in [*SMALL, *LATER]]
     assert [int(row["n"]) for row in expected] == [1, -22, 33, 4, 5]
     assert 300 < length < 1500
-    # Each byte is cut in both ways, one for each kind of iterator.
-    for at in range(length):
+    # Cut is each byte of the entries, and some before them; in both ways, one for each kind.
+    begin = before_entries[0]
+    assert begin < length - 150
+    for at in [*range(0, begin, 9), *range(begin, length)]:
         how: Literal["rst", "fin"] = "rst" if at % 2 == parity else "fin"
         with Proxy(server.host, server.port) as proxy:
             proxy.set_fault(Fault(cut_after=at, cut=how), connection=1)

@@ -115,6 +115,12 @@ impl<'py> Arguments<'py> {
         let consumer = self.text("consumer")?;
         let auto_ack = self.flag("auto_ack")?;
         let dead_letter = self.dead_letter()?;
+        if dead_letter
+            .as_ref()
+            .is_some_and(|dead| dead.stream == stream)
+        {
+            return Err(wrong("dead_letter", "cannot be the stream itself"));
+        }
         let claim_idle = self.milliseconds("claim_idle_ms")?;
         let create_group = self.flag("create_group")?;
         let Some(group) = self.text("group")? else {

@@ -81,7 +81,8 @@ pub(super) struct Group {
     request: Option<(Kind, Request)>,
     builder: ChunkBuilder,
     rows: Rows,
-    /// The last new entry that this consumer was given.
+    /// The last entry that is known to have been delivered: what is new, and
+    /// what a lost reply assigned, comes after it.
     newest: EntryId,
     /// The last entry there was when a one-shot read began.
     until: Option<EntryId>,
@@ -241,7 +242,14 @@ impl Group {
         }
         self.pay_acknowledgement(link).await?;
         if self.suspects.is_some() {
-            self.find_suspects(link).await?;
+            match self.find_suspects(link).await {
+                Err(Error::Response { reply, .. }) if is_refusal(&reply) => {
+                    // Who may not look them up reads all that is its own.
+                    self.suspects = None;
+                    self.phase = Phase::Own(self.newest);
+                }
+                result => result?,
+            }
         }
         if !self.claims.is_empty() {
             return self.take_claims(link, decoder, ask).await;
@@ -417,6 +425,8 @@ impl Group {
             Kind::Own => last.into_iter().for_each(|last| self.passed_own(last)),
             Kind::New => self.newest = last.unwrap_or(self.newest),
             Kind::Claim(taken) => {
+                // What is new comes after whatever was delivered to anybody.
+                self.newest = last.map_or(self.newest, |last| self.newest.max(last));
                 if taken.first().is_some_and(|first| self.is_others(first)) {
                     self.claimed += chunk.rows() as u64;
                 }
