@@ -11,6 +11,7 @@ Without a URL it starts a redis-server if ``embedded_redis`` can be imported and
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import importlib.metadata
 import socket
@@ -108,6 +109,25 @@ def check_round_trip(url: str) -> None:
     require(total == 3.5, "Polars computes on the frame")
 
 
+def check_iterators(url: str) -> None:
+    """What was added comes in batches, to the thread and to asyncio."""
+    stream = f"smoke:{uuid.uuid4().hex}"
+    for n in range(5):
+        xadd(url, stream, f"1-{n}", "n", str(n))
+    with redis.iter_stream(
+        url, stream, {"n": pl.Int64}, 2, None, group="g", consumer="c"
+    ) as batches:
+        taken = [(df["n"].to_list(), batches.ack()) for df in batches]
+    require(taken == [([0, 1], 2), ([2, 3], 2), ([4], 1)], f"took {taken}")
+
+    async def read() -> list[int]:
+        async with redis.iter_stream_async(url, stream, {"n": pl.Int64}, block_ms=None) as batches:
+            return [n async for df in batches for n in df["n"]]
+
+    read_by_asyncio = asyncio.run(read())
+    require(read_by_asyncio == [0, 1, 2, 3, 4], f"asyncio read {read_by_asyncio}")
+
+
 @contextlib.contextmanager
 def some_server(url: str | None) -> Iterator[str | None]:
     """The URL that was given, or of a server started here, or None."""
@@ -136,6 +156,7 @@ def main() -> None:
     with some_server(wanted.url) as url:
         if url is not None:
             check_round_trip(url)
+            check_iterators(url)
     done = "round trip" if url is not None else "no server, so no round trip"
     where = Path(redis.__file__).parent
     version = ".".join(map(str, sys.version_info[:3]))

@@ -60,6 +60,48 @@ def every_option() -> pl.DataFrame:
     )
 
 
+def iterate() -> None:
+    batches: redis.StreamIterator = redis.iter_stream(
+        URL, "events", {"n": pl.Int64}, 100, None, linger_ms=5, reconnect_timeout_ms=1000
+    )
+    with batches as entered:
+        for df in entered:
+            height: int = df.height
+            last: str | None = entered.last_id
+            print(height, last, entered.stats.entries, entered.stats["bytes"])
+    batches.close()
+
+
+def work() -> None:
+    with redis.iter_stream(
+        URL,
+        "events",
+        group="g",
+        consumer="c",
+        max_deliveries=3,
+        dead_letter="dead",
+        include_delivery_count=True,
+    ) as batches:
+        for df in batches:
+            acknowledged: int = batches.ack()
+            print(acknowledged, batches.ack(df))
+    count: int = redis.ack_entries(URL, "events", "g", ["1-0"])
+    print(count, redis.ack_entries(URL, "events", "g", pl.Series(["1-0"])))
+
+
+async def work_async() -> None:
+    batches: redis.AsyncStreamIterator = redis.iter_stream_async(
+        URL, "events", batch_size=10, batch_timeout_ms=1000
+    )
+    async with batches as entered:
+        async for df in entered:
+            acknowledged: int = await entered.ack(df)
+            print(acknowledged, entered.last_id, entered.stats.reconnects)
+    await batches.aclose()
+    count: int = await redis.ack_entries_async(URL, "events", "g", ("1-0",))
+    print(count)
+
+
 def errors() -> None:
     try:
         redis.read_stream(URL, "events")
@@ -87,6 +129,8 @@ def wrong() -> None:
     redis.read_stream(URL, "events", start_id=1.5)  # type: ignore[arg-type]
     redis.read_stream(URL, "events", strict="no")  # type: ignore[arg-type]
     redis.read_stream(URL, "events", no_such_option=1)  # type: ignore[call-arg]
+    redis.iter_stream(URL, "events", batch_size="100")  # type: ignore[arg-type]
+    redis.ack_entries(URL, "events", "g", [1])  # type: ignore[list-item]
 
 
 version: str = redis.__version__

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ack_entries", "ack_entries_async"]
 
 
-def ack_entries(
-    url: str, stream: str, group: str, entry_ids: pl.Series | Iterable[str]
-) -> int:
+def ack_entries(url: str, stream: str, group: str, entry_ids: pl.Series | Iterable[str]) -> int:
     """Acknowledge entries of a consumer group.
 
     They leave the group's pending entries list (``XACK``). Many go as several
