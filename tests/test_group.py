@@ -232,6 +232,12 @@ def test_wrong_arguments_of_iterators(stream: str, options: dict[str, Any], name
             function("redis://127.0.0.1:1", stream, **{**GROUP, **options})
 
 
+def test_a_stream_cannot_be_its_own_dead_letters(stream: str) -> None:
+    for function in (redis.iter_stream, redis.iter_stream_async):
+        with pytest.raises(ValueError, match="dead_letter"):
+            function("redis://127.0.0.1:1", stream, max_deliveries=3, dead_letter=stream, **GROUP)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"auto_ack": 1}, {"create_group": "yes"}, {"claim_idle_ms": 1.5}, {"group": b"g"}],

@@ -341,25 +341,26 @@ def test_a_server_killed_in_a_long_backlog(
     iterate: Callable[..., Any],
 ) -> None:
     server = make_server(appendonly=True, appendfsync="always")
-    ids = add_numbered(server.client(), "s", numbers(1, 30_000))
+    ids = add_numbered(server.client(), "s", numbers(1, 60_000))
     proxy = make_proxy(server)
+
+    def fault() -> None:
+        server.kill()
+        proxy.heal()
+        proxy.cut_all()
+        server.start()
+
     frames = iterate(proxied(proxy), "s", SCHEMA, 1_000, block_ms=None)
-    found = []
-    for stop in (200_000, 500_000, 800_000):
+    found = [next(frames)]
+    for times in range(1, 4):
         # It stands still in its middle until the server is dead, whatever the machine's speed.
-        proxy.set_fault(Fault(stall_after=stop - 200_000 * len(found[:1])))
-
-        def fault() -> None:
-            server.kill()
-            proxy.heal()
-            proxy.cut_all()
-            server.start()
-
-        found.append(next(frames))
-        fault()
+        proxy.set_fault(Fault(stall_after=150_000))
+        with meanwhile(fault):
+            while frames.stats.reconnects < times:
+                found.append(next(frames))
+    assert len(found) < 60
     found += list(frames)
     assert_all(found, ids)
-    assert frames.stats.reconnects >= 3
 
 
 def test_connections_killed_again_and_again(
@@ -451,7 +452,7 @@ def test_a_server_that_is_busy(
         try:
             client.ping()
         except redis_py.ResponseError as error:
-            return str(error).startswith("BUSY") or "BUSY" in str(error)
+            return "BUSY" in str(error)
         except redis_py.TimeoutError:
             pass
         return False
@@ -459,6 +460,8 @@ def test_a_server_that_is_busy(
     def relieve() -> None:
         wait_until(lambda: "BUSY" in caplog.text)
         client.script_kill()
+        # It lives a moment longer than that.
+        wait_until(lambda: not refused())
         add_numbered(client, "s", ["2-0"])
 
     with meanwhile(keep_busy):

@@ -292,6 +292,50 @@ def test_a_start_that_is_reached_later(
         assert next(frames)["_id"].to_list() == ["10-6", "11-0"]
 
 
+@pytest.mark.parametrize("way", ["deleted", "trimmed"])
+def test_an_end_that_only_deleted_entries_passed(
+    client: redis_py.Redis,
+    redis_url: str,
+    stream: str,
+    iterate: Callable[..., Any],
+    way: str,
+) -> None:
+    def add_and_remove() -> None:
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.xadd(stream, {"n": 1}, id="9-0")
+            if way == "deleted":
+                pipeline.xdel(stream, "9-0")
+            else:
+                pipeline.xtrim(stream, maxlen=0, approximate=False)
+            pipeline.execute()
+
+    add_numbered(client, stream, ["5-0"])
+    waiting = iterate(redis_url, stream, SCHEMA, block_ms=20, end_id="7")
+    assert next(waiting)["_id"].to_list() == ["5-0"]
+    with meanwhile(add_and_remove):
+        assert list(waiting) == []
+    # Nobody can add an entry before that any more.
+    left = ["5-0"] if way == "deleted" else []
+    assert ids_of(list(iterate(redis_url, stream, SCHEMA, block_ms=20, end_id="7"))) == left
+
+
+@pytest.mark.parametrize("options", [{}, {"count": 9}, {"end_id": "2"}])
+def test_the_end_is_final(
+    client: redis_py.Redis,
+    redis_url: str,
+    stream: str,
+    iterate: Callable[..., Any],
+    options: dict[str, Any],
+) -> None:
+    add_numbered(client, stream, ["1-0", "2-0"])
+    frames = iterate(redis_url, stream, SCHEMA, block_ms=None, **options)
+    assert ids_of(list(frames)) == ["1-0", "2-0"]
+    for entry_id in ("2-5", "4-0"):
+        add_numbered(client, stream, [entry_id])
+        assert list(frames) == []
+    assert frames.stats.batches == 1
+
+
 # -- "$" -----------------------------------------------------------------------
 
 
@@ -642,7 +686,7 @@ def test_nothing_is_connected_before_it_is_advanced(
         assert proxy.connections == 2
 
 
-@pytest.mark.parametrize("huge", [2**32, 2**63, MAX])
+@pytest.mark.parametrize("huge", [2**32, 2**63, MAX, 2**70])
 def test_numbers_of_any_size(
     client: redis_py.Redis,
     redis_url: str,
@@ -658,19 +702,14 @@ def test_numbers_of_any_size(
     assert redis.read_stream(redis_url, stream, SCHEMA, count=huge, block_ms=huge).height == 3
 
 
-def test_a_block_time_by_its_other_name(redis_url: str, stream: str) -> None:
+def test_a_block_time_by_its_other_name(
+    client: redis_py.Redis, redis_url: str, stream: str, name: str
+) -> None:
     with iterating("async") as iterate:
-        # A round of this length would never end.
-        frames = iterate(redis_url, stream, block_ms=None, batch_timeout_ms=20)
-        with meanwhile(lambda: (time.sleep(0.1), redis_add(redis_url, stream))):
-            assert next(frames).height == 1
-
-
-def redis_add(url: str, stream: str) -> None:
-    import redis as redis_py
-
-    with redis_py.Redis.from_url(url) as client:
-        client.xadd(stream, {"n": 1})
+        # With the one it would end at once, with the other it waits.
+        frames = iterate(named(redis_url, name), stream, block_ms=None, batch_timeout_ms=60_000)
+        with once_blocked(client, name, lambda: add_numbered(client, stream, ["1-0"])):
+            assert next(frames)["_id"].to_list() == ["1-0"]
 
 
 # -- columns -------------------------------------------------------------------

@@ -266,3 +266,17 @@ def test_all_errors_have_one_base() -> None:
         ResponseError,
     )
     assert all(issubclass(kind, PolarsRedisError) for kind in kinds)
+
+
+@pytest.mark.parametrize("database", [0, 1])
+def test_a_server_that_takes_no_more_clients(
+    make_server: Callable[..., Server], database: int
+) -> None:
+    server = make_server(maxclients=10)
+    clients = [server.client(single_connection_client=True) for _ in range(10)]
+    began = time.monotonic()
+    with pytest.raises(RedisConnectionError, match="max number of clients reached"):
+        redis.read_stream(f"{server.url_for()}/{database}", "s")
+    assert time.monotonic() - began < 5
+    for client in clients:
+        client.close()

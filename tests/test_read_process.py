@@ -183,3 +183,33 @@ def _descriptors() -> int:
     if not listing.is_dir():
         pytest.skip("the system does not list a process's descriptors")
     return sum(1 for _ in listing.iterdir())
+
+
+FORKS = """
+import os, sys
+import polars_redis as redis
+
+redis.read_stream(sys.argv[1], "s")
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_ends_though_its_parent_has_looked_up_a_name(redis_url: str) -> None:
+    url = redis_url.replace("127.0.0.1", "localhost")
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, url], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "0\n"
+
+
+def test_few_connections_are_kept_however_many_urls_there_are(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server()
+    for n in range(100):
+        redis.read_stream(f"{server.url_for()}?client_name=n{n}", "s", count=1)
+    assert server.client().info("clients")["connected_clients"] <= 40

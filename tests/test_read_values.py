@@ -186,3 +186,17 @@ def test_field_names_that_are_not_utf8(client: redis_py.Redis, redis_url: str, s
         redis.read_stream(redis_url, stream)
     assert redis.read_stream(redis_url, stream, {"a": pl.Int64})["a"].to_list() == [2]
     assert redis.read_stream(redis_url, stream, strict=False).columns == ["_id", "_ts", "a"]
+
+
+@pytest.mark.parametrize("count", [100, 1001, 2100, 3000])
+def test_a_misfit_behind_what_is_wanted_does_not_matter(
+    client: redis_py.Redis, redis_url: str, stream: str, count: int
+) -> None:
+    # More in the first millisecond than a window is thought to hold, so that later ones come first.
+    ids = [f"1000-{n}" for n in range(2500)] + [f"{1001 + n}-0" for n in range(20_000)]
+    bad = ids[3700]
+    add(client, stream, ((x, {"n": "bad" if x == bad else "1"}) for x in ids))
+    df = redis.read_stream(redis_url, stream, {"n": pl.Int64}, count=count)
+    assert df["_id"].to_list() == ids[:count]
+    with pytest.raises(DecodeError, match=f"entry {bad}, "):
+        redis.read_stream(redis_url, stream, {"n": pl.Int64}, count=3701)
