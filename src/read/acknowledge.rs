@@ -47,7 +47,11 @@ pub async fn acknowledge(
     let mut acknowledged = 0;
     let mut left = ids;
     while !left.is_empty() {
+        let before = left.len();
         if let Err(error) = send(&mut link, stream, group, &mut left, &mut acknowledged).await {
+            if left.len() < before {
+                link.succeeded();
+            }
             link.failed(error)?;
         }
     }
