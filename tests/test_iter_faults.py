@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -296,6 +297,10 @@ def test_a_trickle(
 # -- the server ----------------------------------------------------------------
 
 
+def has_more_than(frames: Any, entries: int) -> bool:
+    return bool(frames.stats.entries > entries)
+
+
 def read_through(
     server: Server,
     frames: Any,
@@ -310,7 +315,7 @@ def read_through(
 
     def happen() -> None:
         for n in range(times):
-            wait_until(lambda n=n: frames.stats.entries > n * step)
+            wait_until(partial(has_more_than, frames, n * step))
             fault()
 
     producer = stubborn_client(server)
@@ -533,7 +538,12 @@ def test_lost_and_restored_connections_are_told(
 
     server.kill()
     caplog.clear()
-    with meanwhile(lambda: (wait_until(lambda: len(records_of(caplog)) > 3), server.start())):
+
+    def revive() -> None:
+        wait_until(lambda: len(records_of(caplog)) > 3)
+        server.start()
+
+    with meanwhile(revive):
         wait_until(lambda: not server.running)
         with meanwhile(lambda: add_after_start(server)):
             assert next(frames).height == 1
@@ -723,6 +733,10 @@ def test_closing_ends_the_wait_for_a_server_that_is_away(
             assert list(frames) == []
 
 
+def has_connected(proxy: Proxy, times: int) -> bool:
+    return proxy.connections >= times
+
+
 def test_one_read_that_waits_over_cuts(
     client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy], stream: str
 ) -> None:
@@ -736,7 +750,7 @@ def test_one_read_that_waits_over_cuts(
         for n in range(4):
             wait_until(lambda: is_blocked(client, name))
             proxy.cut_all("rst" if n % 2 else "fin")
-            wait_until(lambda n=n: proxy.connections >= n + 2)
+            wait_until(partial(has_connected, proxy, n + 2))
         wait_until(lambda: is_blocked(client, name))
         add_numbered(client, stream, ["2-0"])
 

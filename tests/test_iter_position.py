@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -448,7 +449,7 @@ def test_lingering_ends_when_its_time_is_over(
     for first in (1, 11):
         began = time.monotonic()
         ids = numbers(first, first + 2)
-        with once_blocked(client, name, lambda ids=ids: one_by_one(client, stream, ids, 0.001)):
+        with once_blocked(client, name, partial(one_by_one, client, stream, ids, 0.001)):
             df = next(frames)
             assert time.monotonic() - began > 0.29
         # On a machine that stands still the last one may be late.
@@ -462,9 +463,7 @@ def test_without_lingering_an_entry_comes_at_once(
 ) -> None:
     frames = iterate(named(redis_url, name), stream, SCHEMA, block_ms=3_600_000)
     for entry_id in numbers(1, 20):
-        with once_blocked(
-            client, name, lambda entry_id=entry_id: add_numbered(client, stream, [entry_id])
-        ):
+        with once_blocked(client, name, partial(add_numbered, client, stream, [entry_id])):
             assert next(frames)["_id"].to_list() == [entry_id]
 
 
@@ -539,7 +538,7 @@ def test_the_last_id_without_a_column_for_it(
     frames = iterate(
         redis_url, stream, SCHEMA, 2, block_ms=None, include_id=False, include_timestamp=False
     )
-    assert frames.last_id is None
+    assert [frames.last_id] == [None]
     assert [(df["n"].to_list(), frames.last_id) for df in frames] == [
         ([0, 1], "2-0"),
         ([2, 3], "4-0"),
@@ -805,7 +804,8 @@ def test_entries_that_are_deleted_meanwhile(
     seen = ids_of(found)
     keys = [id_key(entry_id) for entry_id in seen]
     assert keys == sorted(set(keys))
-    left = {entry.decode() for entry, _ in client.xrange(stream)}
+    entries: Any = client.xrange(stream)
+    left = {entry.decode() for entry, _ in entries}
     assert left <= set(seen) <= set(ids)
     # What was far away when it was deleted is not among them.
     assert not gone & set(seen) & set(ids[15_000:])

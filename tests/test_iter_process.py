@@ -310,7 +310,9 @@ def test_closing_by_another_task_ends_a_wait(
 # -- cancellation --------------------------------------------------------------
 
 
-async def read_cancelled(frames: Any, chance: random.Random, longest: float) -> Any:
+async def read_cancelled(
+    frames: Any, chance: random.Random, longest: float
+) -> tuple[list[pl.DataFrame], int]:
     """Read to the end; every wait is cut short at a random moment, in one of three ways."""
     found: list[pl.DataFrame] = []
     cancelled = 0
@@ -348,7 +350,7 @@ def test_a_backlog_cancelled_at_any_moment_loses_nothing(
             found, cancelled = await read_cancelled(frames, chance, 0.0006)
             assert_all(found, ids)
             assert frames.stats.entries == len(ids)
-        return int(cancelled)
+        return cancelled
 
     async def read_often() -> None:
         cancelled = 0
