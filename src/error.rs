@@ -81,14 +81,19 @@ impl Error {
     }
 
     /// Whether the same attempt may succeed in a moment: the connection broke,
-    /// or the server is loading its data, busy, or no longer the one to ask.
+    /// or the server is loading its data, busy, without its replicas or its
+    /// disk, or no longer the one to ask.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connection { .. } | Self::Timeout { .. } => true,
-            Self::Response { reply, .. } => matches!(
-                reply.split(' ').next(),
-                Some("LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN")
-            ),
+            Self::Response { reply, .. } => match reply.split(' ').next() {
+                Some(
+                    "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF"
+                    | "TRYAGAIN" | "CLUSTERDOWN",
+                ) => true, // A failover, or somebody who wanted it so.
+                Some("UNBLOCKED") => !self.is_no_group(),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -101,9 +106,11 @@ impl Error {
     /// Whether the consumer group, or its stream, is not there (any more).
     pub(crate) fn is_no_group(&self) -> bool {
         match self {
-            Self::Response { reply, .. } => {
-                matches!(reply.split(' ').next(), Some("NOGROUP" | "UNBLOCKED"))
-            }
+            Self::Response { reply, .. } => match reply.split(' ').next() {
+                Some("NOGROUP") => true,
+                Some("UNBLOCKED") => reply.contains("no longer exists"),
+                _ => false,
+            },
             _ => false,
         }
     }

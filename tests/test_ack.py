@@ -483,3 +483,13 @@ def test_other_threads_run_meanwhile(
     proxy.heal()
     worker.join()
     assert counts == [1]
+
+
+@both
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["1-0"]), pl.Binary, pl.Int64])
+def test_a_series_that_is_no_text_is_refused(
+    stream: str, ack: Callable[..., int], dtype: Any
+) -> None:
+    ids = pl.Series([1]) if dtype == pl.Int64 else pl.Series(["1-0"]).cast(dtype)
+    with pytest.raises(TypeError, match="entry_ids: expected a Series of String, got"):
+        ack("redis://127.0.0.1:1", stream, "g", ids)

@@ -1225,3 +1225,14 @@ def test_two_groups_each_get_everything(
     for group in ("g", "h"):
         batches = drain("sync", redis_url, stream, group=group, consumer="a", auto_ack=True)
         assert ids_of(batches) == [ids]
+
+
+@pytest.mark.parametrize(
+    "frame", [["1-0"], "1-0", pl.Series(["1-0"]), pl.LazyFrame({"_id": ["1-0"]})]
+)
+def test_only_a_frame_can_be_acknowledged(redis_url: str, stream: str, frame: Any) -> None:
+    batches = redis.iter_stream(redis_url, stream, group="g", consumer="a")
+    with pytest.raises(TypeError, match="ack: expected a DataFrame, got"):
+        batches.ack(frame)
+    with pytest.raises(ValueError, match='ack: the frame has no column "_id"'):
+        batches.ack(pl.DataFrame({"n": [1]}))

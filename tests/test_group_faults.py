@@ -676,3 +676,30 @@ def test_workers_killed_in_the_middle_of_a_batch(
     wait_until(lambda: pending(client, "s") == {})
     processed = {entry_id.decode() for entry_id in client.smembers("processed")}
     assert set(producer.added) <= processed
+
+
+@pytest.mark.parametrize("options", [{}, GROUP | {"create_group": False}], ids=["tail", "group"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_master_that_becomes_a_replica_for_a_while(
+    make_server: Callable[..., Server], kind: str, options: dict[str, Any]
+) -> None:
+    master, other = make_server(), make_server()
+    client = master.client()
+    add_numbered(client, "s", ["1-0"])
+    client.xgroup_create("s", "g", "0")
+    # The other one has the same data, as it has been the replica so far.
+    other.client().replicaof(master.host, str(master.port))
+    wait_until(lambda: other.client().info("replication")["master_link_status"] == "up")
+    other.client().replicaof("NO", "ONE")
+    with iterating(kind) as iterate:
+        batches = iterate(named(master.url, "reader"), "s", SCHEMA, block_ms=10_000, **options)
+        assert next(batches)["_id"].to_list() == ["1-0"]
+
+        def fail_over() -> None:
+            client.replicaof(other.host, str(other.port))
+            wait_until(lambda: client.info("replication")["role"] == "slave")
+            client.replicaof("NO", "ONE")
+            client.xadd("s", {"n": 2}, "2-0")
+
+        with once_blocked(client, "reader", fail_over):
+            assert next(batches)["_id"].to_list() == ["2-0"]

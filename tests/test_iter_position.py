@@ -705,8 +705,7 @@ def test_a_block_time_by_its_other_name(
     client: redis_py.Redis, redis_url: str, stream: str, name: str
 ) -> None:
     with iterating("async") as iterate:
-        # With the one it would end at once, with the other it waits.
-        frames = iterate(named(redis_url, name), stream, block_ms=None, batch_timeout_ms=60_000)
+        frames = iterate(named(redis_url, name), stream, batch_timeout_ms=60_000)
         with once_blocked(client, name, lambda: add_numbered(client, stream, ["1-0"])):
             assert next(frames)["_id"].to_list() == ["1-0"]
 
@@ -1103,3 +1102,27 @@ def test_a_read_that_waits_fails_fast_where_nobody_is() -> None:
     with pytest.raises(RedisConnectionError, match=r"127\.0\.0\.1:1"):
         redis.read_stream("redis://127.0.0.1:1", "s", block_ms=60_000)
     assert time.monotonic() - began < 5
+
+
+def test_field_names_that_never_come_again_cost_nothing_later(
+    client: redis_py.Redis, redis_url: str, stream: str, iterate: Callable[..., Any]
+) -> None:
+    add(client, stream, ((f"{n + 1}-0", {f"f{n}": n, "n": n}) for n in range(5_000)))
+    seen = 0
+    for df in iterate(redis_url, stream, batch_size=7, block_ms=None):
+        names = [f"f{n}" for n in range(seen, seen + df.height)]
+        assert sorted(df.columns) == sorted(["_id", "_ts", "n", *names])
+        assert df["n"].to_list() == [str(n) for n in range(seen, seen + df.height)]
+        assert df[names[0]].to_list() == [str(seen), *[None] * (df.height - 1)]
+        seen += df.height
+    assert seen == 5_000
+
+
+def test_a_block_time_may_be_none_by_both_names_and_is_given_once(
+    redis_url: str, stream: str
+) -> None:
+    with iterating("async") as iterate:
+        assert list(iterate(redis_url, stream, batch_timeout_ms=None)) == []
+        assert list(iterate(redis_url, stream, block_ms=None)) == []
+    with pytest.raises(ValueError, match=r"batch_timeout_ms: .*block_ms"):
+        redis.iter_stream_async(redis_url, stream, block_ms=None, batch_timeout_ms=5)

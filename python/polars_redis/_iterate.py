@@ -10,6 +10,7 @@ from polars_redis._arguments import SchemaLike, options
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from types import EllipsisType
 
     import polars as pl
     from typing_extensions import Self
@@ -21,6 +22,10 @@ __all__ = [
     "iter_stream",
     "iter_stream_async",
 ]
+
+
+_BLOCK_MS = 1000
+"""One round of waiting, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class StreamIterator(_core.StreamIterator):
         """End the iteration; a `next` that waits in another thread ends too.
 
         What was read from the server and not handed over is dropped: with a
-        group it is pending, and is delivered to the next one who comes.
+        group it is pending, and is delivered to the next one who comes (or
+        acknowledged already, with `auto_ack`).
         """
         super().close()
 
@@ -187,7 +193,8 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
         """End the iteration; another task that waits for a frame ends too.
 
         What was read from the server and not handed over is dropped: with a
-        group it is pending, and is delivered to the next one who comes.
+        group it is pending, and is delivered to the next one who comes (or
+        acknowledged already, with `auto_ack`).
         """
         await self._close()
 
@@ -210,7 +217,7 @@ def iter_stream(
     stream: str,
     schema: SchemaLike | None = None,
     batch_size: int = 100,
-    block_ms: int | None = 1000,
+    block_ms: int | None = _BLOCK_MS,
     *,
     start_id: str | int | datetime = "-",
     end_id: str | int | datetime = "+",
@@ -394,9 +401,9 @@ def iter_stream_async(
     stream: str,
     schema: SchemaLike | None = None,
     batch_size: int = 100,
-    block_ms: int | None = 1000,
+    block_ms: int | None = _BLOCK_MS,
     *,
-    batch_timeout_ms: int | None = None,
+    batch_timeout_ms: int | EllipsisType | None = ...,
     start_id: str | int | datetime = "-",
     end_id: str | int | datetime = "+",
     count: int | None = None,
@@ -433,7 +440,7 @@ def iter_stream_async(
         Milliseconds of one round of waiting for entries (0: the longest there
         is); with None the iterator ends where it has caught up.
     batch_timeout_ms
-        Another name of `block_ms`.
+        Another name of `block_ms`; not both.
     start_id, end_id, count, group, consumer, auto_ack, create_group
         As for `iter_stream`.
     include_id, include_timestamp, include_sequence
@@ -473,7 +480,10 @@ def iter_stream_async(
     >>> asyncio.run(work())
     10 10
     """
-    if batch_timeout_ms is not None:
+    if batch_timeout_ms is not ...:
+        if block_ms != _BLOCK_MS:
+            msg = "batch_timeout_ms: it is another name of block_ms, which is given too"
+            raise ValueError(msg)
         block_ms = batch_timeout_ms
     return AsyncStreamIterator(
         url,

@@ -1,5 +1,6 @@
 //! Columns of a run of consecutive entries.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use polars_arrow::array::{Array, ArrayRef, PrimitiveArray};
@@ -184,6 +185,7 @@ impl ChunkBuilder {
             ids,
             fields: self.columns.into_iter().map(|c| c.finish(rows)).collect(),
             appeared: self.appeared,
+            named: Vec::new(),
         }
     }
 }
@@ -242,6 +244,9 @@ pub struct Chunk {
     ids: Vec<ArrayRef>,
     fields: Vec<ArrayRef>,
     appeared: Appeared,
+    /// The discovered columns by name, in the order of `appeared`, once they
+    /// were [named](Self::name_columns).
+    named: Vec<(Arc<str>, usize)>,
 }
 
 impl Chunk {
@@ -259,6 +264,19 @@ impl Chunk {
             for array in self.arrays_mut() {
                 array.slice(0, rows);
             }
+            self.keep_names();
+        }
+    }
+
+    /// After `appeared` changed: the names of what is still there.
+    fn keep_names(&mut self) {
+        if !self.named.is_empty() {
+            let names = std::mem::take(&mut self.named).into_iter();
+            let names: HashMap<_, _> = names.map(|(name, column)| (column, name)).collect();
+            let appeared = self.appeared.iter();
+            self.named = appeared
+                .filter_map(|&(column, _)| Some((names.get(&column)?.clone(), column)))
+                .collect();
         }
     }
 
@@ -285,6 +303,7 @@ impl Chunk {
             .filter_map(|(column, _)| Some((column, first_value(&*fields[column])?)))
             .collect();
         self.appeared.sort_by_key(|&(_, row)| row);
+        self.keep_names();
         front
     }
 
@@ -312,10 +331,20 @@ impl Chunk {
         })
     }
 
+    /// Gives the discovered columns that have values their names, for good.
+    pub fn name_columns(&mut self, names: &Names) {
+        if self.named.is_empty() {
+            let appeared = self.appeared.iter();
+            self.named = appeared
+                .map(|&(column, _)| (names.name(column).clone(), column))
+                .collect();
+        }
+    }
+
     /// A discovered column, all null if no entry here has the field.
-    fn string_or_null(&self, at: usize) -> ArrayRef {
-        match self.fields.get(at) {
-            Some(array) => array.clone(),
+    fn string_or_null(&self, at: Option<usize>) -> ArrayRef {
+        match at {
+            Some(at) => self.fields[at].clone(),
             None => Column::with_room(FieldType::String, 0).finish(self.rows),
         }
     }
@@ -378,15 +407,10 @@ impl Table {
                 }));
             }
             Fields::Discover => {
-                columns.extend(
-                    order_of_appearance(&chunks)
-                        .into_iter()
-                        .map(|at| TableColumn {
-                            name: names.name(at).to_owned(),
-                            dtype: FieldType::String,
-                            chunks: chunks.iter().map(|c| c.string_or_null(at)).collect(),
-                        }),
-                );
+                chunks
+                    .iter_mut()
+                    .for_each(|chunk| chunk.name_columns(names));
+                columns.extend(discovered(&chunks));
             }
         }
         Self { rows, columns }
@@ -401,13 +425,27 @@ fn first_value(array: &dyn Array) -> Option<usize> {
     }
 }
 
-fn order_of_appearance(chunks: &[Chunk]) -> Vec<usize> {
-    let mut order = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for &(column, _) in chunks.iter().flat_map(|chunk| &chunk.appeared) {
-        if seen.insert(column) {
-            order.push(column);
+/// The discovered columns of chunks, in order of first appearance.
+fn discovered(chunks: &[Chunk]) -> Vec<TableColumn> {
+    let mut order: Vec<&Arc<str>> = Vec::new();
+    let mut seen = HashSet::new();
+    for (name, _) in chunks.iter().flat_map(|chunk| &chunk.named) {
+        if seen.insert(name) {
+            order.push(name);
         }
     }
-    order
+    let by_name: Vec<HashMap<_, _>> = chunks
+        .iter()
+        .map(|chunk| chunk.named.iter().map(|(name, at)| (name, *at)).collect())
+        .collect();
+    let column = |name: &Arc<str>| TableColumn {
+        name: name.to_string(),
+        dtype: FieldType::String,
+        chunks: chunks
+            .iter()
+            .zip(&by_name)
+            .map(|(chunk, named)| chunk.string_or_null(named.get(name).copied()))
+            .collect(),
+    };
+    order.into_iter().map(column).collect()
 }

@@ -181,6 +181,15 @@ impl Decoder {
         IdRange::new(self.entries.first?, self.entries.last?)
     }
 
+    /// Forgets the field names that were discovered, if there are too many to
+    /// keep a column of each. Chunks know their own; no builder may have rows.
+    pub fn forget_names(&mut self) {
+        if self.entries.names.len() > MAX_NAMES {
+            self.entries.names = Names::new(&self.entries.plan);
+            self.entries.predictions.clear();
+        }
+    }
+
     /// Entries of the reply that are pending, and were deleted from the stream.
     pub fn deleted(&self) -> &[EntryId] {
         &self.entries.deleted
@@ -243,6 +252,8 @@ struct Entries {
     misfits: Vec<(usize, Misfit)>,
 }
 
+/// Field names that are remembered from one batch to the next.
+const MAX_NAMES: usize = 256;
 /// Fields of an entry whose names are predicted. More are looked up.
 const MAX_PREDICTIONS: usize = 256;
 
@@ -513,7 +524,7 @@ impl Entries {
         if let Some((column, reason)) = self.misfits.first() {
             return Err(Fault::Value {
                 id: self.id,
-                field: self.names.name(*column).to_owned(),
+                field: self.names.name(*column).to_string(),
                 reason: reason.clone(),
             });
         }

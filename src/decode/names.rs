@@ -1,6 +1,7 @@
 //! Which column a field name belongs to.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::plan::{Fields, Plan};
 use crate::error::Misfit;
@@ -19,15 +20,15 @@ pub enum Target {
 #[derive(Debug, Clone)]
 pub struct Names {
     columns: HashMap<Box<[u8]>, usize>,
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     discover: bool,
 }
 
 impl Names {
     /// The names that a plan knows at the start.
     pub fn new(plan: &Plan) -> Self {
-        let names: Vec<String> = match plan.fields() {
-            Fields::Schema(fields) => fields.iter().map(|f| f.name.clone()).collect(),
+        let names: Vec<Arc<str>> = match plan.fields() {
+            Fields::Schema(fields) => fields.iter().map(|f| f.name.as_str().into()).collect(),
             Fields::Discover => Vec::new(),
         };
         Self {
@@ -41,8 +42,13 @@ impl Names {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// The name of a column.
-    pub fn name(&self, column: usize) -> &str {
+    pub fn name(&self, column: usize) -> &Arc<str> {
         &self.names[column]
     }
 

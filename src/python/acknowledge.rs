@@ -107,13 +107,21 @@ fn is_series(values: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn from_series(values: &Bound<'_, PyAny>) -> PyResult<Vec<EntryId>> {
-    let PySeries(series) = values.extract()?;
-    let texts = series.str().map_err(|_| {
-        let dtype = series.dtype();
+    let dtype = values.getattr("dtype")?.str()?.to_string();
+    if dtype == "Null" && values.len()? == 0 {
+        return Ok(Vec::new());
+    }
+    let not_text = || {
         PyTypeError::new_err(format!(
             "entry_ids: expected a Series of String, got {dtype}"
         ))
-    })?;
+    };
+    // The core does not have every dtype: others are not even handed over.
+    if dtype != "String" {
+        return Err(not_text());
+    }
+    let PySeries(series) = values.extract()?;
+    let texts = series.str().map_err(|_| not_text())?;
     let mut ids = Vec::with_capacity(texts.len());
     for (at, text) in texts.iter().enumerate() {
         let Some(text) = text else {

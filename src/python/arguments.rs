@@ -233,7 +233,8 @@ impl<'py> Arguments<'py> {
 
     fn milliseconds(&self, parameter: &str) -> PyResult<Option<Duration>> {
         let number = self.number(parameter, 0)?;
-        Ok(number.map(|ms| Duration::from_millis(ms as u64)))
+        // The server counts with a sign.
+        Ok(number.map(|ms| Duration::from_millis((ms as u64).min(i64::MAX as u64))))
     }
 
     fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Runtime;
@@ -164,7 +164,7 @@ impl Shared {
         };
         let ids = match (frame, &self.id_column) {
             (None, _) => self.look().last_batch.clone(),
-            (Some(frame), Some(column)) => to_entry_ids(&frame.get_item(column)?)?,
+            (Some(frame), Some(column)) => ids_of(frame, column)?,
             (Some(_), None) => {
                 return Err(PyValueError::new_err(
                     "ack: a frame without a column of entry IDs (include_id=False) does not say \
@@ -204,6 +204,21 @@ impl Shared {
     fn look(&self) -> StdGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The entry IDs of a frame.
+fn ids_of(frame: &Bound<'_, PyAny>, column: &str) -> PyResult<Vec<EntryId>> {
+    let kind = frame.py().import("polars")?.getattr("DataFrame")?;
+    if !frame.is_instance(&kind)? {
+        let name = frame.get_type().name()?;
+        let text = format!("ack: expected a DataFrame, got {name}");
+        return Err(PyTypeError::new_err(text));
+    }
+    if !frame.getattr("columns")?.contains(column)? {
+        let text = format!("ack: the frame has no column {column:?} of entry IDs");
+        return Err(PyValueError::new_err(text));
+    }
+    to_entry_ids(&frame.get_item(column)?)
 }
 
 impl Drop for Shared {

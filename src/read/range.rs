@@ -195,6 +195,11 @@ impl RangeReader {
         self.windows.is_waiting()
     }
 
+    /// Whether no entry is at hand, not even a part of one.
+    pub fn is_empty(&self) -> bool {
+        self.in_reply.is_none() && self.runs.is_empty()
+    }
+
     /// Rows at hand, from the first on.
     pub fn rows(&self) -> usize {
         self.runs.rows_from_first()

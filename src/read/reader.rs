@@ -184,6 +184,9 @@ impl Reader {
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
+            if self.source.builds_nothing() {
+                self.decoder.forget_names();
+            }
             let (ask, held) = self.ask();
             let pulled = self
                 .source
@@ -281,7 +284,7 @@ impl Reader {
 
     fn make_batch(&mut self) {
         let wanted = self.wanted();
-        let chunks = self.source.rows().take(wanted);
+        let chunks = self.source.rows(&self.decoder).take(wanted);
         self.first_row = None;
         self.is_settled = false;
         let mut ids: Vec<EntryId> = Vec::new();

@@ -46,6 +46,11 @@ impl Runs {
         self.full = full;
     }
 
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.runs.iter().all(|run| run.rows.rows() == 0)
+    }
+
     /// Rows at hand from the first on, up to the first gap in the IDs.
     pub fn rows_from_first(&self) -> usize {
         self.leading().map(|run| run.rows.rows()).sum()

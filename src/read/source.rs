@@ -162,13 +162,18 @@ impl Source {
     }
 
     /// The rows that are here. No reply may have come in part.
-    pub fn rows(&mut self) -> &mut Rows {
-        delegate!(self, source => source.rows())
+    pub fn rows(&mut self, decoder: &Decoder) -> &mut Rows {
+        delegate!(self, source => source.rows(decoder))
     }
 
     /// How many rows are here.
     pub fn row_count(&self) -> usize {
         delegate!(self, source => source.row_count())
+    }
+
+    /// Whether no rows are under construction.
+    pub fn builds_nothing(&self) -> bool {
+        delegate!(self, source => source.builds_nothing())
     }
 
     /// Whether a reply has come in part, or may have.

@@ -72,14 +72,16 @@ impl Tail {
         }
     }
 
-    pub fn rows(&mut self) -> &mut Rows {
+    pub fn rows(&mut self, decoder: &Decoder) -> &mut Rows {
         if let Phase::Follow(follow) = &mut self.phase
             && follow.request.is_none()
             && follow.rows.rows() > 0
         {
             let fresh = ChunkBuilder::with_room(&self.plan, 0);
             let rows = std::mem::replace(&mut follow.rows, fresh);
-            self.rows.push(rows.finish());
+            let mut chunk = rows.finish();
+            chunk.name_columns(decoder.names());
+            self.rows.push(chunk);
         }
         &mut self.rows
     }
@@ -90,6 +92,14 @@ impl Tail {
             _ => 0,
         };
         self.rows.len() + following
+    }
+
+    pub fn builds_nothing(&self) -> bool {
+        match &self.phase {
+            Phase::Backlog(range, _) => range.is_empty(),
+            Phase::Follow(follow) => follow.rows.rows() == 0 && follow.request.is_none(),
+            Phase::Begin(_) | Phase::Ended => true,
+        }
     }
 
     pub fn is_in_reply(&self) -> bool {
@@ -172,7 +182,7 @@ impl Tail {
                         result => result?,
                     }
                 }
-                self.settle(ask)?;
+                self.settle(decoder, ask)?;
                 Ok(Pulled::Some)
             }
             Phase::Follow(_) => self.pull_new(link, decoder, ask).await,
@@ -181,12 +191,13 @@ impl Tail {
     }
 
     /// Makes rows of what has come of the backlog, once there are enough.
-    fn settle(&mut self, ask: Ask) -> Result<()> {
+    fn settle(&mut self, decoder: &Decoder, ask: Ask) -> Result<()> {
         let Phase::Backlog(range, after) = &mut self.phase else {
             return Ok(());
         };
         if range.is_finished() || range.rows() >= ask.wanted {
-            for chunk in range.take_rows() {
+            for mut chunk in range.take_rows() {
+                chunk.name_columns(decoder.names());
                 self.rows.push(chunk);
             }
         }
@@ -213,7 +224,7 @@ impl Tail {
             return Ok(Pulled::Ended);
         };
         let Some(end) = self.end.filter(|&end| follow.after < end) else {
-            self.rows();
+            self.rows(decoder);
             self.phase = Phase::Ended;
             return Ok(Pulled::Ended);
         };
@@ -244,22 +255,22 @@ impl Tail {
         if entries == 0 {
             if end < EntryId::MAX {
                 // The end may have been passed by an entry that is gone.
-                self.look_again();
+                self.look_again(decoder);
             }
             return Ok(Pulled::Nothing);
         }
         if !follow.is_caught_up && ask.limit.is_none() {
             // More is there: that is read ahead in large windows.
-            self.look_again();
+            self.look_again(decoder);
         }
         Ok(Pulled::Some)
     }
 
     /// Finds out anew what is there after what was read.
-    fn look_again(&mut self) {
+    fn look_again(&mut self, decoder: &Decoder) {
         if let Phase::Follow(follow) = &self.phase {
             let next = follow.after.next();
-            self.rows();
+            self.rows(decoder);
             self.phase = next.map_or(Phase::Ended, |next| Phase::Begin(Start::At(next)));
         }
     }

@@ -142,12 +142,16 @@ impl Group {
         }
     }
 
-    pub fn rows(&mut self) -> &mut Rows {
+    pub fn rows(&mut self, _: &Decoder) -> &mut Rows {
         &mut self.rows
     }
 
     pub fn row_count(&self) -> usize {
         self.rows.len()
+    }
+
+    pub fn builds_nothing(&self) -> bool {
+        self.request.is_none()
     }
 
     pub fn is_in_reply(&self) -> bool {
@@ -440,6 +444,7 @@ impl Group {
             }
         }
         if chunk.rows() > 0 {
+            chunk.name_columns(decoder.names());
             self.rows.push(chunk);
         }
         missing
