@@ -364,6 +364,9 @@ impl StreamIterator {
         {
             reader.close();
         }
+        // Its descriptors, too, unless a `next` is still at it.
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        *runtime = LocalRuntime::unused();
         Ok(())
     }
 

@@ -12,9 +12,10 @@ use crate::decode::{ChunkBuilder, Decoder, Plan, Shape};
 use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{Error, Result};
 
-/// Entries that are read ahead of the batch that is wanted.
-const READ_AHEAD: usize = 1000;
-/// Rows of a chunk, where batches are larger.
+/// Entries that one reply may hold, of those that come.
+const READ_AHEAD: usize = 100;
+/// Rows of a chunk, at the least and at the most.
+const MIN_CHUNK_ROWS: usize = 1000;
 const MAX_CHUNK_ROWS: usize = 65_536;
 
 /// What to follow.
@@ -56,6 +57,8 @@ struct Follow {
     rows: ChunkBuilder,
     /// Whether the last reply held all that was there.
     is_caught_up: bool,
+    /// Entries that are asked for at once: what is more is read as a backlog.
+    most: usize,
 }
 
 impl Tail {
@@ -158,6 +161,7 @@ impl Tail {
             request: None,
             rows: ChunkBuilder::with_room(&self.plan, 0),
             is_caught_up: true,
+            most: READ_AHEAD,
         }))
     }
 
@@ -174,7 +178,7 @@ impl Tail {
                 Ok(Pulled::Some)
             }
             Phase::Backlog(range, _) => {
-                range.set_chunk_rows(ask.wanted.clamp(READ_AHEAD, MAX_CHUNK_ROWS));
+                range.set_chunk_rows(ask.wanted.clamp(MIN_CHUNK_ROWS, MAX_CHUNK_ROWS));
                 let limit = ask.limit.map(|limit| limit.saturating_sub(range.rows()));
                 if !range.is_finished() {
                     match range.exchange(link, decoder, limit).await {
@@ -232,7 +236,7 @@ impl Tail {
         let request = match &mut follow.request {
             Some(request) => request,
             none => {
-                let count = ask.limit.map_or(READ_AHEAD, |limit| limit.min(READ_AHEAD));
+                let count = ask.limit.map_or(follow.most, |limit| limit.min(follow.most));
                 let block = ask.block();
                 connection.queue(&command::xread(&self.stream, follow.after, count, block));
                 let next = follow.after.next().unwrap_or(EntryId::MAX);
@@ -248,6 +252,7 @@ impl Tail {
             .map_err(|failure| failure.of(&self.stream, connection))?;
         link.succeeded();
         follow.is_caught_up = entries < request.count;
+        follow.most = (follow.most * 2).min(READ_AHEAD);
         follow.request = None;
         if let Some(ids) = decoder.ids() {
             follow.after = ids.end();
@@ -286,6 +291,9 @@ impl Tail {
                     if let Some(ids) = decoder.ids() {
                         follow.after = ids.end();
                         link.succeeded();
+                    } else {
+                        // It may have been too much for the server.
+                        follow.most = (follow.most / 4).max(1);
                     }
                     follow.is_caught_up = false;
                 }

@@ -21,6 +21,9 @@ const FIRST_TARGET_ENTRIES: usize = 100;
 const TARGET_BYTES: f64 = 192.0 * 1024.0;
 /// A reply may hold this many times the entries that its window should.
 const LIMIT_FACTOR: usize = 2;
+/// Entries are taken for so many times larger after the connection was lost.
+const LOSS_FACTOR: f64 = 4.0;
+const MAX_ASSUMED_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 /// A window may hold this many times the IDs of one that was almost empty.
 const MAX_GROWTH: f64 = 8.0;
 
@@ -63,6 +66,8 @@ pub struct Windows {
     /// How many IDs hold one entry; not known at first.
     ids_per_entry: Option<f64>,
     bytes_per_entry: Option<f64>,
+    /// Entries of a window before the size of an entry is known.
+    first_target: usize,
     depth: usize,
     /// The shortest time from a request to its reply.
     round_trip: Duration,
@@ -76,6 +81,7 @@ impl Windows {
             in_flight: VecDeque::new(),
             ids_per_entry: None,
             bytes_per_entry: None,
+            first_target: FIRST_TARGET_ENTRIES,
             depth: MIN_IN_FLIGHT,
             round_trip: Duration::MAX,
         }
@@ -132,7 +138,10 @@ impl Windows {
         let target = self.target();
         let expected = self.in_flight.len() * target;
         let wanted = wanted.unwrap_or(usize::MAX);
-        if self.in_flight.len() >= self.depth || expected >= wanted {
+        // How large entries are is found out by one window: several of them
+        // could be more than the server can hold.
+        let depth = self.bytes_per_entry.map_or(1, |_| self.depth);
+        if self.in_flight.len() >= depth || expected >= wanted {
             return None;
         }
         let part = self.todo.pop()?;
@@ -143,7 +152,7 @@ impl Windows {
         self.todo.extend(rest);
         let window = Window {
             range,
-            limit: (target * LIMIT_FACTOR).min(wanted),
+            limit: self.limit(target).min(wanted),
             sent: Instant::now(),
         };
         self.in_flight.push_back(window);
@@ -168,7 +177,14 @@ impl Windows {
 
     /// The connection was lost: what is in flight will be asked for again,
     /// except for what had been decoded, up to the entry `decoded`.
+    ///
+    /// What was asked for may have been too much for the server: less is asked
+    /// for then.
     pub fn lost(&mut self, decoded: Option<EntryId>) {
+        match &mut self.bytes_per_entry {
+            Some(bytes) => *bytes = (*bytes * LOSS_FACTOR).min(MAX_ASSUMED_BYTES),
+            None => self.first_target = (self.first_target / LOSS_FACTOR as usize).max(1),
+        }
         let mut lost = std::mem::take(&mut self.in_flight).into_iter();
         if let Some(first) = lost.next() {
             self.put_back(match decoded {
@@ -194,10 +210,18 @@ impl Windows {
         self.todo.insert(at, part);
     }
 
+    /// Entries that a reply may hold.
+    fn limit(&self, target: usize) -> usize {
+        match self.bytes_per_entry {
+            Some(_) => target * LIMIT_FACTOR,
+            None => target,
+        }
+    }
+
     /// Entries that a window should hold.
     fn target(&self) -> usize {
         match self.bytes_per_entry {
-            None => FIRST_TARGET_ENTRIES,
+            None => self.first_target,
             Some(bytes) => ((TARGET_BYTES / bytes) as usize).clamp(1, TARGET_ENTRIES),
         }
     }
@@ -333,7 +357,8 @@ mod tests {
         let limit = |bytes| {
             let mut windows = Windows::new(range).with_density(1.0);
             let first = windows.next(None).unwrap();
-            assert_eq!(first.limit, FIRST_TARGET_ENTRIES * LIMIT_FACTOR);
+            assert_eq!(first.limit, FIRST_TARGET_ENTRIES);
+            assert_eq!(windows.next(None), None, "one, until its size is known");
             windows.replied(Reply {
                 entries: FIRST_TARGET_ENTRIES,
                 bytes: FIRST_TARGET_ENTRIES * bytes,
@@ -350,6 +375,12 @@ mod tests {
     fn what_was_lost_is_asked_for_again_in_order() {
         let range = IdRange::new(id(0, 0), id(9_999, u64::MAX)).unwrap();
         let mut windows = Windows::new(range).with_density(range.span() / 10_000.0);
+        let known = windows.next(None).unwrap();
+        windows.replied(Reply {
+            entries: known.limit,
+            bytes: known.limit * 10,
+            ids: Some(known.range),
+        });
         let first = windows.next(None).unwrap();
         let second = windows.next(None).unwrap();
         windows.lost(Some(first.range.start()));

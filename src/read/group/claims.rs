@@ -175,7 +175,7 @@ impl Group {
             return Ok(Pulled::Some);
         }
         let connection = link.ready().await?;
-        let taken = self.next_claims(ask.wanted.min(PAGE));
+        let taken = self.next_claims(ask.wanted.min(self.page));
         let ids: Vec<EntryId> = taken.iter().map(|pending| pending.id).collect();
         let origin = taken.first().map_or(Origin::Own, |first| first.origin);
         let mut cmd = self.query.consumer.claim(origin.min_idle(), &ids);

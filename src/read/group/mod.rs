@@ -79,6 +79,8 @@ pub(super) struct Group {
     /// Own pending entries after this one were assigned in such a reply.
     unseen_after: Option<EntryId>,
     request: Option<(Kind, Request)>,
+    /// Entries that are asked for at once.
+    page: usize,
     builder: ChunkBuilder,
     rows: Rows,
     /// The last entry that is known to have been delivered: what is new, and
@@ -127,6 +129,7 @@ impl Group {
             suspects: None,
             unseen_after: None,
             request: None,
+            page: PAGE,
             builder: ChunkBuilder::with_room(&plan, 0),
             rows: Rows::default(),
             newest: EntryId::MIN,
@@ -279,7 +282,7 @@ impl Group {
             self.end_own();
             return Ok(Pulled::Some);
         };
-        let count = ask.wanted.min(PAGE);
+        let count = ask.wanted.min(self.page);
         if !self.counts_deliveries() {
             let cmd = self.query.consumer.read_pending(count, after);
             let connection = link.ready().await?;
@@ -348,7 +351,7 @@ impl Group {
                 return Ok(Pulled::Ended);
             }
         }
-        let count = ask.wanted.min(PAGE);
+        let count = ask.wanted.min(self.page);
         // Stale entries are looked for in time.
         let wait = self
             .next_sweep
@@ -385,6 +388,7 @@ impl Group {
             result => result?,
         };
         link.succeeded();
+        self.page = (self.page * 2).min(PAGE);
         self.had_group = true;
         let Some((kind, request)) = self.request.take() else {
             return Ok(Pulled::Some);
@@ -466,8 +470,10 @@ impl Group {
             return;
         };
         decoder.abandon(&mut self.builder);
-        if decoder.ids().is_some() {
-            link.succeeded();
+        match decoder.ids() {
+            Some(_) => link.succeeded(),
+            // It may have been too much for the server.
+            None => self.page = (self.page.min(request.count) / 4).max(1),
         }
         let is_new = matches!(kind, Kind::New);
         let is_claim = matches!(kind, Kind::Claim(_));
