@@ -151,6 +151,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         # Whoever else uses this timer gets it back.
         self._timer = signal.setitimer(signal.ITIMER_REAL, 0)
+        # What others call back from the collector cannot raise, and would swallow an interrupt.
+        gc.disable()
         self._before = signal.signal(signal.SIGALRM, self._raise)
         return self
 
@@ -158,6 +160,7 @@ class Interrupts:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
         signal.setitimer(signal.ITIMER_REAL, *self._timer)
+        gc.enable()
 
     def _raise(self, *_: object) -> None:
         raise KeyboardInterrupt
