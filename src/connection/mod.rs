@@ -33,7 +33,7 @@ use crate::resp::{Payload, Token, Tokenizer};
 
 /// Size of the read buffer. Large, to take what a loopback or a fast network
 /// delivers in few calls; small enough to stay in the second-level cache.
-const INBOX_LEN: usize = 128 * 1024;
+const INBOX_LEN: usize = 96 * 1024;
 
 /// Attempts to make a connection to a server that takes it and then cuts it.
 const CONNECT_ATTEMPTS: usize = 3;
