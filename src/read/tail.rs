@@ -236,7 +236,9 @@ impl Tail {
         let request = match &mut follow.request {
             Some(request) => request,
             none => {
-                let count = ask.limit.map_or(follow.most, |limit| limit.min(follow.most));
+                let count = ask
+                    .limit
+                    .map_or(follow.most, |limit| limit.min(follow.most));
                 let block = ask.block();
                 connection.queue(&command::xread(&self.stream, follow.after, count, block));
                 let next = follow.after.next().unwrap_or(EntryId::MAX);
