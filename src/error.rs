@@ -90,7 +90,8 @@ impl Error {
                 Some(
                     "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF"
                     | "TRYAGAIN" | "CLUSTERDOWN",
-                ) => true, // A failover, or somebody who wanted it so.
+                ) => true,
+                // A failover, or somebody who wanted it so.
                 Some("UNBLOCKED") => !self.is_no_group(),
                 _ => false,
             },

@@ -56,10 +56,7 @@ pub async fn acknowledge(
         }
     }
     link.keep();
-    Ok((
-        acknowledged,
-        std::iter::from_fn(|| link.next_note()).collect(),
-    ))
+    Ok((acknowledged, link.take_notes()))
 }
 
 /// Sends pieces and takes their replies; `left` are the IDs without a reply.

@@ -88,6 +88,11 @@ impl Link {
         self.notes.pop_front()
     }
 
+    /// All that there is to tell.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes).into()
+    }
+
     /// Something to tell.
     pub fn note(&mut self, level: Level, text: String) {
         self.notes.push_back(Note { level, text });

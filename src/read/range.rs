@@ -83,7 +83,7 @@ pub async fn read_range(
     if let Some(count) = query.count {
         keep_first(&mut chunks, count);
     }
-    let notes = std::iter::from_fn(|| link.next_note()).collect();
+    let notes = link.take_notes();
     Ok((Table::new(plan, decoder.names(), chunks), notes))
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::FromRedisValue;
 
-use super::{Group, Kind, Mode, PAGE, Phase, is_refusal};
+use super::{Group, Kind, Mode, PAGE, Phase, after_id, is_refusal};
 use crate::command::Consumer;
 use crate::decode::{Decoder, Shape};
 use crate::entry_id::{EntryId, IdRange};
@@ -212,7 +212,7 @@ impl Group {
 
     /// Looks up which of the suspects are this consumer's; they are taken next.
     pub(super) async fn find_suspects(&mut self, link: &mut Link) -> Result<()> {
-        let mut range = match &self.suspects {
+        let range = match &self.suspects {
             Some((Suspects::These(ids), _)) => match (ids.first(), ids.last()) {
                 (Some(first), Some(last)) => IdRange::new(first.id, last.id),
                 _ => None,
@@ -220,16 +220,7 @@ impl Group {
             Some((Suspects::Since(_), _)) => Some(IdRange::ALL),
             None => None,
         };
-        let mut found = Vec::new();
-        while let Some(part) = range {
-            let cmd = self.query.consumer.pending_own(part, PAGE);
-            let page = self.pending(link, &cmd).await?;
-            range = match page.last() {
-                Some(last) if page.len() == PAGE => part.after(last.id),
-                _ => None,
-            };
-            found.extend(page);
-        }
+        let found = self.pending_own(link, range).await?;
         let Some((suspects, origin)) = self.suspects.take() else {
             return Ok(());
         };
@@ -277,24 +268,16 @@ impl Group {
     }
 
     async fn try_uncount_after(&mut self, link: &mut Link, misfit: EntryId) -> Result<()> {
-        let mut range = misfit.next().and_then(|id| IdRange::new(id, EntryId::MAX));
+        let own = self.pending_own(link, after_id(misfit)).await?;
+        let came = own.into_iter().filter(|pending| match &self.suspects {
+            Some((Suspects::These(those), _)) => those.iter().any(|p| p.id == pending.id),
+            Some((Suspects::Since(sent), _)) => pending.idle <= sent.elapsed(),
+            None => true,
+        });
         let mut by_count: BTreeMap<i64, Vec<EntryId>> = BTreeMap::new();
-        while let Some(part) = range {
-            let cmd = self.query.consumer.pending_own(part, PAGE);
-            let page = self.pending(link, &cmd).await?;
-            range = match page.last() {
-                Some(last) if page.len() == PAGE => part.after(last.id),
-                _ => None,
-            };
-            let came = page.into_iter().filter(|pending| match &self.suspects {
-                Some((Suspects::These(those), _)) => those.iter().any(|p| p.id == pending.id),
-                Some((Suspects::Since(sent), _)) => pending.idle <= sent.elapsed(),
-                None => true,
-            });
-            for pending in came {
-                let before = (pending.deliveries - 1).max(0);
-                by_count.entry(before).or_default().push(pending.id);
-            }
+        for pending in came {
+            let before = (pending.deliveries - 1).max(0);
+            by_count.entry(before).or_default().push(pending.id);
         }
         for (count, ids) in by_count {
             let mut cmd = self.query.consumer.claim(Duration::ZERO, &ids);
@@ -302,6 +285,25 @@ impl Group {
             link.query(&cmd, &self.query.consumer.stream).await?;
         }
         Ok(())
+    }
+
+    /// All that is pending for this consumer in a range, page by page.
+    async fn pending_own(
+        &self,
+        link: &mut Link,
+        mut range: Option<IdRange>,
+    ) -> Result<Vec<Pending>> {
+        let mut found = Vec::new();
+        while let Some(part) = range {
+            let cmd = self.query.consumer.pending_own(part, PAGE);
+            let page = self.pending(link, &cmd).await?;
+            range = match page.last() {
+                Some(last) if page.len() == PAGE => part.after(last.id),
+                _ => None,
+            };
+            found.extend(page);
+        }
+        Ok(found)
     }
 
     /// Runs `XPENDING`.
