@@ -95,6 +95,20 @@ def test_fields_are_discovered_in_order_of_first_appearance(
     assert set(df.dtypes[2:]) == {pl.String}
 
 
+@pytest.mark.parametrize("schema", [None, {"a\0b": pl.Int64, "c": pl.Int64}])
+def test_a_field_name_may_hold_a_zero_byte(
+    client: redis_py.Redis, redis_url: str, stream: str, schema: dict[str, Any] | None
+) -> None:
+    # Such a name cannot go through Arrow's C interface.
+    add(client, stream, [("1-0", {"a\0b": "1", "c": "2"})])
+    df = redis.read_stream(redis_url, stream, schema, include_timestamp=False)
+    assert df.columns == ["_id", "a\0b", "c"]
+    assert [int(value) for value in df.row(0)[1:]] == [1, 2]
+    assert df.clear().columns == df.columns
+    [batch] = redis.iter_stream(redis_url, stream, schema, block_ms=None, include_timestamp=False)
+    assert batch.equals(df)
+
+
 def test_a_field_may_first_appear_very_late(
     client: redis_py.Redis, redis_url: str, stream: str
 ) -> None:
