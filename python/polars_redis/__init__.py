@@ -14,6 +14,7 @@ from polars_redis._iterate import (
     iter_stream_async,
 )
 from polars_redis._read import read_stream
+from polars_redis._scan import scan_stream
 
 __version__ = version("polars-redis")
 
@@ -28,4 +29,5 @@ __all__ = [
     "iter_stream",
     "iter_stream_async",
     "read_stream",
+    "scan_stream",
 ]

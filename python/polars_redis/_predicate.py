@@ -1,0 +1,257 @@
+"""What a predicate says of entry IDs, read off the expression that Polars hands over.
+
+An expression is a tree; its serialized form is the only one that can be walked. What is not
+recognized in it bounds nothing: Polars applies the whole predicate to what was read in any case.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from polars_redis._core import IdBounds
+
+_MAX_UNSIGNED = 2**64 - 1
+_MAX_SIGNED = 2**63 - 1
+_MAX_EXACT_FLOAT = 2**53
+
+_MIRRORED = {"Lt": "Gt", "LtEq": "GtEq", "Gt": "Lt", "GtEq": "LtEq"}
+_EQUALITIES = {"Eq", "EqValidity"}
+_SIDES = {
+    "Both": ("GtEq", "LtEq"),
+    "Left": ("GtEq", "Lt"),
+    "Right": ("Gt", "LtEq"),
+    "None": ("Gt", "Lt"),
+}
+"""How the two ends of ``is_between`` compare, by what it calls closed."""
+
+_WIDER = {"Int64", "Int128", "UInt64", "UInt128"}
+"""Dtypes in which the parts of an entry ID are the same numbers."""
+
+
+class IdColumns(NamedTuple):
+    """Names of the columns made of the entry ID, where there are any."""
+
+    id: str | None
+    timestamp: str | None
+    sequence: str | None
+
+
+class _Column(NamedTuple):
+    """A column made of the entry ID, in a predicate: how it is calculated with."""
+
+    part: str
+    factor: int = 1
+    unit: str | None = None
+    """Time unit, if it is made a Datetime."""
+
+
+def bounds_of(predicate: pl.Expr, columns: IdColumns) -> IdBounds | None:
+    """Give what a predicate says of entry IDs; None if nothing."""
+    try:
+        tree = json.loads(predicate.meta.serialize(format="json"))
+    except (pl.exceptions.PolarsError, ValueError):
+        # Some expressions cannot be serialized, such as a call of a Python function.
+        return None
+    return _Walk(columns).bounds(tree)
+
+
+class _Walk:
+    def __init__(self, columns: IdColumns) -> None:
+        self.parts = {
+            name: part
+            for part, name in zip(IdColumns._fields, columns, strict=True)
+            if name is not None
+        }
+
+    def bounds(self, node: Any) -> IdBounds | None:
+        """Give what a condition says of entry IDs; None if nothing."""
+        kind, content = _only(node)
+        if kind == "BinaryExpr":
+            return self.binary(content["op"], content["left"], content["right"])
+        if kind == "Function":
+            inputs = content["input"]
+            name, details = _only(_only(content["function"])[1])
+            if name == "IsBetween" and len(inputs) == 3:
+                return self.between(*inputs, closed=details["closed"])
+            if name == "IsIn" and len(inputs) == 2:
+                return self.is_in(*inputs)
+        return None
+
+    def binary(self, op: str, left: Any, right: Any) -> IdBounds | None:
+        if op in {"And", "LogicalAnd"}:
+            return _both(self.bounds(left), self.bounds(right))
+        if op in {"Or", "LogicalOr"}:
+            one, other = self.bounds(left), self.bounds(right)
+            return None if one is None or other is None else one | other
+        column = self.column(left)
+        if column is not None:
+            return self.compared(column, op, right)
+        column = self.column(right)
+        if column is not None:
+            return self.compared(column, _MIRRORED.get(op, op), left)
+        return None
+
+    def between(self, node: Any, low: Any, high: Any, *, closed: str) -> IdBounds | None:
+        column = self.column(node)
+        if column is None:
+            return None
+        above, below = _SIDES[closed]
+        return _both(self.compared(column, above, low), self.compared(column, below, high))
+
+    def is_in(self, node: Any, values: Any) -> IdBounds | None:
+        column = self.column(node)
+        listed = _evaluate(values)
+        if column is None or listed is None:
+            return None
+        if listed.dtype == pl.List or isinstance(listed.dtype, pl.Array):
+            listed = listed.explode()
+        if listed.null_count() > 0:
+            return None
+        if column.part == "id":
+            return IdBounds.ids(listed.to_list()) if listed.dtype == pl.String else None
+        if not listed.dtype.is_integer():
+            return None
+        if listed.len() == 0:
+            return IdBounds.nothing()
+        least, greatest = int(listed.min()), int(listed.max())  # type: ignore[arg-type]
+        return _both(_number(column, "GtEq", least), _number(column, "LtEq", greatest))
+
+    def compared(self, column: _Column, op: str, node: Any) -> IdBounds | None:
+        """Give what a comparison of a column with a constant says."""
+        constant = _evaluate(node)
+        if constant is None or constant.len() != 1 or constant.null_count() > 0:
+            return None
+        if column.part == "id":
+            return _text(op, constant.item()) if constant.dtype == pl.String else None
+        value = _value(column, constant)
+        return None if value is None else _number(column, op, value)
+
+    def column(self, node: Any) -> _Column | None:
+        """Give the column of an ID that an expression stands for, if it does."""
+        kind, content = _only(node)
+        if kind == "Column":
+            part = self.parts.get(content)
+            return None if part is None else _Column(part)
+        if kind == "Cast":
+            return self.cast(content)
+        if kind == "BinaryExpr" and content["op"] == "Multiply":
+            column = self.column(content["left"])
+            return None if column is None else _multiplied(column, content["right"])
+        if kind == "Function":
+            # A change of the time zone that leaves the instants as they are.
+            name, details = _only(_only(content["function"])[1])
+            is_same = name == "ConvertTimeZone" or (
+                name == "ReplaceTimeZone" and "'UTC'" in str(details)
+            )
+            return self.column(content["input"][0]) if is_same else None
+        return None
+
+    def cast(self, content: Any) -> _Column | None:
+        column = self.column(content["expr"])
+        if column is None or column.part == "id":
+            return None
+        if content["options"] not in {"Strict", "NonStrict"}:
+            return None
+        dtype = content["dtype"]
+        if isinstance(dtype, dict) and "Literal" in dtype:
+            dtype = dtype["Literal"]
+        name, details = _only(dtype)
+        if name in _WIDER or (name == "Float64" and column.factor == 1):
+            return column if column.unit is None else None
+        if name == "Datetime" and column.unit is None:
+            return column._replace(unit=details[0])
+        return None
+
+
+def _only(node: Any) -> tuple[str, Any]:
+    """Give the kind of a node and what it holds."""
+    if isinstance(node, dict) and len(node) == 1:
+        return next(iter(node.items()))
+    return (node if isinstance(node, str) else ""), None
+
+
+def _both(one: IdBounds | None, other: IdBounds | None) -> IdBounds | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _evaluate(node: Any) -> pl.Series | None:
+    """Give the value of an expression without columns; None for any other."""
+    text = json.dumps(node)
+    try:
+        expr = pl.Expr.deserialize(io.StringIO(text), format="json")
+        return None if expr.meta.root_names() else pl.select(expr).to_series()
+    except (pl.exceptions.PolarsError, ValueError):
+        return None
+
+
+def _value(column: _Column, constant: pl.Series) -> int | float | None:
+    """Give the number that a constant is, in the terms of the column."""
+    dtype = constant.dtype
+    if column.unit is not None:
+        units = {"ms": "Milliseconds", "us": "Microseconds", "ns": "Nanoseconds"}
+        if not isinstance(dtype, pl.Datetime) or units[dtype.time_unit] != column.unit:
+            return None
+        return int(constant.to_physical().item())
+    if dtype.is_integer():
+        return int(constant.item())
+    if dtype.is_float() and column.factor == 1:
+        value = float(constant.item())
+        # A greater number has neighbours that the same float stands for.
+        return value if abs(value) < _MAX_EXACT_FLOAT else None
+    return None
+
+
+def _multiplied(column: _Column, node: Any) -> _Column | None:
+    constant = _evaluate(node)
+    if column.part == "id" or column.unit is not None:
+        return None
+    if constant is None or constant.len() != 1 or not constant.dtype.is_integer():
+        return None
+    factor = constant.item()
+    if factor is None or factor < 1:
+        return None
+    return column._replace(factor=column.factor * factor)
+
+
+def _number(column: _Column, op: str, value: float) -> IdBounds | None:
+    """Give what a comparison of a column of numbers says."""
+    factor = column.factor
+    least, greatest = 0, _MAX_SIGNED
+    if op in _EQUALITIES:
+        least, greatest = math.ceil(value), math.floor(value)
+        least, greatest = -(-least // factor), greatest // factor
+    elif op == "Gt":
+        least = math.floor(value) // factor + 1
+    elif op == "GtEq":
+        least = -(-math.ceil(value) // factor)
+    elif op == "Lt":
+        greatest = -(-math.ceil(value) // factor) - 1
+    elif op == "LtEq":
+        greatest = math.floor(value) // factor
+    else:
+        return None
+    least, greatest = max(least, 0), min(greatest, _MAX_SIGNED)
+    if least > greatest:
+        return IdBounds.nothing()
+    if column.part == "sequence":
+        return IdBounds.sequence(least, greatest) if factor == 1 else None
+    sound_to = _MAX_UNSIGNED if factor == 1 else _MAX_SIGNED // factor
+    return IdBounds.timestamp(least, greatest, sound_to)
+
+
+def _text(op: str, text: str) -> IdBounds | None:
+    """Give what a comparison of whole IDs, which are text, says."""
+    if op in _EQUALITIES:
+        return IdBounds.ids([text])
+    if op in {"Gt", "GtEq"}:
+        return IdBounds.text_from(text)
+    if op in {"Lt", "LtEq"}:
+        return IdBounds.text_to(text)
+    return None

@@ -1,0 +1,265 @@
+"""Scanning one stream lazily."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from polars_redis import _core
+from polars_redis._arguments import SchemaLike, options
+from polars_redis._predicate import IdColumns, bounds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+__all__ = ["scan_stream"]
+
+_ID_DTYPES: dict[str, pl.DataType] = {
+    "id_column": pl.String(),
+    "timestamp_column": pl.Int64(),
+    "sequence_column": pl.Int64(),
+}
+"""Dtypes of the columns made of the entry ID, in their order."""
+
+
+def scan_stream(
+    url: str,
+    stream: str,
+    schema: SchemaLike | None = None,
+    start_id: str | int | datetime = "-",
+    end_id: str | int | datetime = "+",
+    count: int | None = None,
+    *,
+    include_id: bool = True,
+    include_timestamp: bool = True,
+    include_sequence: bool = False,
+    id_column: str = "_id",
+    timestamp_column: str = "_ts",
+    sequence_column: str = "_seq",
+    strict: bool = True,
+    infer_schema_length: int | None = 100,
+) -> pl.LazyFrame:
+    """Scan the entries of a stream lazily.
+
+    Nothing is sent before the schema or data is needed. Then ``XRANGE`` reads what
+    the query needs: fields that it does not use are passed over, comparisons of the
+    entry ID's columns with constants bound the IDs that are read, ``head`` bounds
+    their number, and batches go to Polars' engine as they come.
+
+    Parameters
+    ----------
+    url
+        URL of the server, as for `read_stream`.
+    stream
+        Key of the stream. A missing stream gives a frame without rows.
+    schema
+        Field names and dtypes, as for `read_stream`. Without a schema, the fields
+        of the first `infer_schema_length` entries of the range, as String; fields
+        that first appear later are passed over.
+    start_id, end_id
+        First and last entry ID of the range, as for `read_stream`. What is the last
+        entry, or comes after ``"$"``, is found out each time that the frame is
+        collected.
+    count
+        The most entries to read. The first ones count, before any filter.
+    include_id, include_timestamp, include_sequence
+        Whether to give the entry ID (String), its milliseconds since the epoch
+        (Int64), its sequence number (Int64).
+    id_column, timestamp_column, sequence_column
+        Names of these columns. They come before the fields.
+    strict
+        Whether a text that does not fit its dtype is an error; if not, it
+        becomes null. A field that the query does not use is not looked at.
+    infer_schema_length
+        How many entries to look at for the names of the fields, without a schema;
+        None looks at all.
+
+    Returns
+    -------
+    polars.LazyFrame
+        One row an entry, with the columns that `read_stream` gives.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; nothing was sent.
+
+    Notes
+    -----
+    Collecting raises what `read_stream` does, most of it wrapped by Polars in a
+    ``polars.exceptions.ComputeError``.
+
+    What bounds the IDs: ``==``, ``<``, ``<=``, ``>``, ``>=``, ``is_between`` and
+    ``is_in`` of the timestamp or the sequence number with constants, also made a
+    Datetime; ``==`` and ``is_in`` of the ID, and its order as text where all IDs have
+    as many digits; and what ``&`` and ``|`` make of them. The logger ``polars_redis``
+    tells the bounds (DEBUG). Consumer groups and waiting are not for lazy frames: see
+    `iter_stream`.
+
+    A pickled frame holds the URL as it was given, with its password.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> import polars_redis as redis
+    >>> lf = redis.scan_stream(
+    ...     "redis://localhost",
+    ...     stream="events",
+    ...     schema={"action": pl.String, "value": pl.Float64},
+    ... )
+    >>> lf.filter(pl.col("value") > 50).group_by("action").agg(pl.len()).sort("action").collect()
+    shape: (2, 2)
+    ┌────────┬─────┐
+    │ action ┆ len │
+    │ ---    ┆ --- │
+    │ str    ┆ u32 │
+    ╞════════╪═════╡
+    │ click  ┆ 2   │
+    │ view   ┆ 3   │
+    └────────┴─────┘
+
+    Only the entries from one millisecond on are read:
+
+    >>> lf.filter(pl.col("_ts") >= 1704067200008).select("_id").collect()["_id"].to_list()
+    ['1704067200008-0', '1704067200009-0']
+    """
+    arguments = options(
+        schema=schema,
+        start_id=start_id,
+        end_id=end_id,
+        count=count,
+        include_id=include_id,
+        include_timestamp=include_timestamp,
+        include_sequence=include_sequence,
+        include_delivery_count=False,
+        id_column=id_column,
+        timestamp_column=timestamp_column,
+        sequence_column=sequence_column,
+        delivery_count_column="_deliveries",
+        strict=strict,
+    )
+    if infer_schema_length is not None and infer_schema_length < 1:
+        msg = f"infer_schema_length: expected at least 1, got {infer_schema_length}"
+        raise ValueError(msg)
+    return StreamSource(url, stream, arguments, infer_schema_length).lazy()
+
+
+class StreamSource:
+    """A stream as Polars scans it; holds what a scan needs, and pickles."""
+
+    def __init__(
+        self, url: str, stream: str, arguments: dict[str, Any], infer_schema_length: int | None
+    ) -> None:
+        self.shown_url = _core.check_scan(url, stream, arguments)
+        self.url = url
+        self.stream = stream
+        self.arguments = arguments
+        self.infer_schema_length = infer_schema_length
+        self.sampled: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"StreamSource({self.shown_url!r}, {self.stream!r})"
+
+    def lazy(self) -> pl.LazyFrame:
+        """Make the frame."""
+        shown: dict[str, Any] = {}
+        if "explain_name" in inspect.signature(register_io_source).parameters:
+            bounds = f"{self.arguments['start_id']} to {self.arguments['end_id']}"
+            shown["explain_name"] = f"REDIS STREAM {self.stream!r}"
+            shown["explain_detail"] = f"{self.shown_url}, {bounds}"
+        return register_io_source(self, schema=self.schema, **shown)
+
+    def schema(self) -> pl.Schema:
+        """Give the schema of the frame; samples the stream for it if need be."""
+        ids = {
+            self.arguments[parameter]: dtype
+            for parameter, dtype in _ID_DTYPES.items()
+            if self.arguments[parameter] is not None
+        }
+        return pl.Schema({**ids, **dict(self.fields())})
+
+    def fields(self) -> list[tuple[str, Any]]:
+        """Give the fields to read."""
+        schema: list[tuple[str, Any]] | None = self.arguments["schema"]
+        if schema is not None:
+            return schema
+        # Once for each frame, so that what Polars plans with is what it gets; but an
+        # empty stream has told nothing yet.
+        if not self.sampled:
+            self.sampled = self.sample()
+        return [(name, pl.String()) for name in self.sampled]
+
+    def sample(self) -> list[str]:
+        """Read the names of fields off the first entries."""
+        counts = [self.arguments["count"], self.infer_schema_length]
+        ids = [self.arguments[parameter] for parameter in _ID_DTYPES]
+        sample = _core.read_stream(
+            self.url,
+            self.stream,
+            {
+                **self.arguments,
+                "count": min((count for count in counts if count is not None), default=None),
+                "block_ms": None,
+                "group": None,
+                "consumer": None,
+                "auto_ack": False,
+                "create_group": False,
+                "claim_idle_ms": None,
+            },
+        )
+        return [name for name in sample.columns if name not in ids]
+
+    def __call__(
+        self,
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        """Give the batches of one collection."""
+        wanted = None if with_columns is None else set(with_columns)
+        bounds = None
+        if predicate is not None:
+            columns = IdColumns(*(self.arguments[parameter] for parameter in _ID_DTYPES))
+            bounds = bounds_of(predicate, columns)
+            if wanted is not None:
+                wanted |= set(predicate.meta.root_names())
+        batches = _core.ScanBatches(
+            self.url, self.stream, self.projected(wanted), bounds, n_rows, batch_size
+        )
+        is_empty = True
+        for frame in batches:
+            is_empty = False
+            yield _narrowed(frame, predicate, with_columns)
+        if is_empty:
+            empty = self.schema().to_frame()
+            yield empty if with_columns is None else empty.select(with_columns)
+
+    def projected(self, wanted: set[str] | None) -> dict[str, Any]:
+        """Give the arguments with which only the wanted columns are read."""
+        fields = self.fields()
+        if wanted is None:
+            return {**self.arguments, "schema": fields}
+        ids = {parameter: self.arguments[parameter] for parameter in _ID_DTYPES}
+        kept = {parameter: name for parameter, name in ids.items() if name in wanted}
+        if not wanted:
+            # A frame without columns has no rows: one that costs little counts them.
+            kept = {"timestamp_column": ids["timestamp_column"] or "_ts"}
+        return {
+            **self.arguments,
+            **dict.fromkeys(_ID_DTYPES),
+            **kept,
+            "schema": [(name, dtype) for name, dtype in fields if name in wanted],
+        }
+
+
+def _narrowed(
+    frame: pl.DataFrame, predicate: pl.Expr | None, with_columns: list[str] | None
+) -> pl.DataFrame:
+    if predicate is not None:
+        frame = frame.filter(predicate)
+    return frame if with_columns is None else frame.select(with_columns)
