@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["scan_stream"]
+__all__ = ["scan_stream", "split_stream"]
 
 _ID_DTYPES: dict[str, pl.DataType] = {
     "id_column": pl.String(),
@@ -112,15 +112,16 @@ def scan_stream(
     ...     schema={"action": pl.String, "value": pl.Float64},
     ... )
     >>> lf.filter(pl.col("value") > 50).group_by("action").agg(pl.len()).sort("action").collect()
-    shape: (2, 2)
-    ┌────────┬─────┐
-    │ action ┆ len │
-    │ ---    ┆ --- │
-    │ str    ┆ u32 │
-    ╞════════╪═════╡
-    │ click  ┆ 2   │
-    │ view   ┆ 3   │
-    └────────┴─────┘
+    shape: (3, 2)
+    ┌──────────┬─────┐
+    │ action   ┆ len │
+    │ ---      ┆ --- │
+    │ str      ┆ u32 │
+    ╞══════════╪═════╡
+    │ click    ┆ 2   │
+    │ purchase ┆ 2   │
+    │ view     ┆ 1   │
+    └──────────┴─────┘
 
     Only the entries from one millisecond on are read:
 
@@ -142,10 +143,95 @@ def scan_stream(
         delivery_count_column="_deliveries",
         strict=strict,
     )
-    if infer_schema_length is not None and infer_schema_length < 1:
-        msg = f"infer_schema_length: expected at least 1, got {infer_schema_length}"
-        raise ValueError(msg)
     return StreamSource(url, stream, arguments, infer_schema_length).lazy()
+
+
+def split_stream(
+    url: str,
+    stream: str,
+    splits: int,
+    schema: SchemaLike | None = None,
+    start_id: str | int | datetime = "-",
+    end_id: str | int | datetime = "+",
+    *,
+    include_id: bool = True,
+    include_timestamp: bool = True,
+    include_sequence: bool = False,
+    id_column: str = "_id",
+    timestamp_column: str = "_ts",
+    sequence_column: str = "_seq",
+    strict: bool = True,
+    infer_schema_length: int | None = 100,
+) -> list[pl.LazyFrame]:
+    """Split a stream into lazy frames that together are what is in it now.
+
+    Each frame scans a range of IDs of its own, as `scan_stream` does, so that
+    several processes or machines can read a stream together: a frame can be pickled.
+
+    The ranges have about as many entries each, however these lie in time. Up to
+    20,000 entries are counted; where there are more, a few of them are looked at in
+    many places (``XINFO STREAM`` and ``XRANGE``, some megabytes at the most), and the
+    ranges are as even as that shows.
+
+    Parameters
+    ----------
+    url, stream, schema, start_id, end_id
+        As for `scan_stream`. Without a schema the fields are those of the first
+        entries, the same for all frames.
+    splits
+        How many frames to make. Where there are fewer entries, some have no rows.
+    include_id, include_timestamp, include_sequence
+        As for `scan_stream`.
+    id_column, timestamp_column, sequence_column, strict, infer_schema_length
+        As for `scan_stream`.
+
+    Returns
+    -------
+    list[polars.LazyFrame]
+        The frames in the order of their entries. Concatenated they have the rows
+        that `read_stream` gives now; what is added later is in none of them. For the
+        same entries the ranges are the same.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; nothing was sent.
+    polars_redis.exceptions.PolarsRedisError
+        What `read_stream` raises, but for values that do not fit.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> import polars_redis as redis
+    >>> parts = redis.split_stream(
+    ...     "redis://localhost", stream="events", splits=2, schema={"value": pl.Int64}
+    ... )
+    >>> [part.select(pl.col("value").sum()).collect().item() for part in parts]
+    [150, 400]
+    """
+    arguments = options(
+        schema=schema,
+        start_id=start_id,
+        end_id=end_id,
+        count=None,
+        include_id=include_id,
+        include_timestamp=include_timestamp,
+        include_sequence=include_sequence,
+        include_delivery_count=False,
+        id_column=id_column,
+        timestamp_column=timestamp_column,
+        sequence_column=sequence_column,
+        delivery_count_column="_deliveries",
+        strict=strict,
+    )
+    whole = StreamSource(url, stream, arguments, infer_schema_length)
+    ranges = _core.split_range(url, stream, {**arguments, "splits": splits})
+    if ranges:
+        # Once, so that all parts have the same columns.
+        arguments["schema"] = whole.fields()
+    parts = [whole.part(start_id=start, end_id=end) for start, end in ranges]
+    nothing = whole.part(count=0)
+    return [part.lazy() for part in parts + [nothing] * (splits - len(parts))]
 
 
 class StreamSource:
@@ -154,6 +240,9 @@ class StreamSource:
     def __init__(
         self, url: str, stream: str, arguments: dict[str, Any], infer_schema_length: int | None
     ) -> None:
+        if infer_schema_length is not None and infer_schema_length < 1:
+            msg = f"infer_schema_length: expected at least 1, got {infer_schema_length}"
+            raise ValueError(msg)
         self.shown_url = _core.check_scan(url, stream, arguments)
         self.url = url
         self.stream = stream
@@ -163,6 +252,11 @@ class StreamSource:
 
     def __repr__(self) -> str:
         return f"StreamSource({self.shown_url!r}, {self.stream!r})"
+
+    def part(self, **changes: Any) -> StreamSource:
+        """Make a source of a part of the stream."""
+        arguments = {**self.arguments, **changes}
+        return StreamSource(self.url, self.stream, arguments, self.infer_schema_length)
 
     def lazy(self) -> pl.LazyFrame:
         """Make the frame."""
