@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["scan_stream", "split_stream"]
 
 _ID_DTYPES: dict[str, pl.DataType] = {
-    "id_column": pl.String(),
-    "timestamp_column": pl.Int64(),
-    "sequence_column": pl.Int64(),
+    "id": pl.String(),
+    "timestamp": pl.Int64(),
+    "sequence": pl.Int64(),
 }
 """Dtypes of the columns made of the entry ID, in their order."""
 
@@ -142,8 +142,9 @@ def scan_stream(
         sequence_column=sequence_column,
         delivery_count_column="_deliveries",
         strict=strict,
+        infer_schema_length=infer_schema_length,
     )
-    return StreamSource(url, stream, arguments, infer_schema_length).lazy()
+    return StreamSource(url, stream, arguments).lazy()
 
 
 def split_stream(
@@ -223,8 +224,9 @@ def split_stream(
         sequence_column=sequence_column,
         delivery_count_column="_deliveries",
         strict=strict,
+        infer_schema_length=infer_schema_length,
     )
-    whole = StreamSource(url, stream, arguments, infer_schema_length)
+    whole = StreamSource(url, stream, arguments)
     ranges = _core.split_range(url, stream, {**arguments, "splits": splits})
     if ranges:
         # Once, so that all parts have the same columns.
@@ -237,17 +239,11 @@ def split_stream(
 class StreamSource:
     """A stream as Polars scans it; holds what a scan needs, and pickles."""
 
-    def __init__(
-        self, url: str, stream: str, arguments: dict[str, Any], infer_schema_length: int | None
-    ) -> None:
-        if infer_schema_length is not None and infer_schema_length < 1:
-            msg = f"infer_schema_length: expected at least 1, got {infer_schema_length}"
-            raise ValueError(msg)
+    def __init__(self, url: str, stream: str, arguments: dict[str, Any]) -> None:
         self.shown_url = _core.check_scan(url, stream, arguments)
         self.url = url
         self.stream = stream
         self.arguments = arguments
-        self.infer_schema_length = infer_schema_length
         self.sampled: list[str] = []
 
     def __repr__(self) -> str:
@@ -255,8 +251,7 @@ class StreamSource:
 
     def part(self, **changes: Any) -> StreamSource:
         """Make a source of a part of the stream."""
-        arguments = {**self.arguments, **changes}
-        return StreamSource(self.url, self.stream, arguments, self.infer_schema_length)
+        return StreamSource(self.url, self.stream, {**self.arguments, **changes})
 
     def lazy(self) -> pl.LazyFrame:
         """Make the frame."""
@@ -269,12 +264,13 @@ class StreamSource:
 
     def schema(self) -> pl.Schema:
         """Give the schema of the frame; samples the stream for it if need be."""
-        ids = {
-            self.arguments[parameter]: dtype
-            for parameter, dtype in _ID_DTYPES.items()
-            if self.arguments[parameter] is not None
-        }
+        names = self.id_columns()._asdict()
+        ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
         return pl.Schema({**ids, **dict(self.fields())})
+
+    def id_columns(self) -> IdColumns:
+        """Give the names of the columns made of the entry ID."""
+        return IdColumns(*(self.arguments[f"{part}_column"] for part in IdColumns._fields))
 
     def fields(self) -> list[tuple[str, Any]]:
         """Give the fields to read."""
@@ -289,23 +285,12 @@ class StreamSource:
 
     def sample(self) -> list[str]:
         """Read the names of fields off the first entries."""
-        counts = [self.arguments["count"], self.infer_schema_length]
-        ids = [self.arguments[parameter] for parameter in _ID_DTYPES]
-        sample = _core.read_stream(
-            self.url,
-            self.stream,
-            {
-                **self.arguments,
-                "count": min((count for count in counts if count is not None), default=None),
-                "block_ms": None,
-                "group": None,
-                "consumer": None,
-                "auto_ack": False,
-                "create_group": False,
-                "claim_idle_ms": None,
-            },
-        )
-        return [name for name in sample.columns if name not in ids]
+        names = _core.sample_fields(self.url, self.stream, self.arguments)
+        if taken := [name for name in names if name in self.id_columns()]:
+            # It raises what it does where the schema names the field.
+            fields = [(name, pl.String()) for name in taken]
+            _core.check_scan(self.url, self.stream, {**self.arguments, "schema": fields})
+        return names
 
     def __call__(
         self,
@@ -318,8 +303,7 @@ class StreamSource:
         wanted = None if with_columns is None else set(with_columns)
         bounds = None
         if predicate is not None:
-            columns = IdColumns(*(self.arguments[parameter] for parameter in _ID_DTYPES))
-            bounds = bounds_of(predicate, columns)
+            bounds = bounds_of(predicate, self.id_columns())
             if wanted is not None:
                 wanted |= set(predicate.meta.root_names())
         batches = _core.ScanBatches(
@@ -338,15 +322,14 @@ class StreamSource:
         fields = self.fields()
         if wanted is None:
             return {**self.arguments, "schema": fields}
-        ids = {parameter: self.arguments[parameter] for parameter in _ID_DTYPES}
-        kept = {parameter: name for parameter, name in ids.items() if name in wanted}
+        ids = self.id_columns()._asdict()
+        kept = {part: name if name in wanted else None for part, name in ids.items()}
         if not wanted:
             # A frame without columns has no rows: one that costs little counts them.
-            kept = {"timestamp_column": ids["timestamp_column"] or "_ts"}
+            kept["timestamp"] = ids["timestamp"] or "_ts"
         return {
             **self.arguments,
-            **dict.fromkeys(_ID_DTYPES),
-            **kept,
+            **{f"{part}_column": name for part, name in kept.items()},
             "schema": [(name, dtype) for name, dtype in fields if name in wanted],
         }
 

@@ -137,9 +137,9 @@ impl Splitter {
         // What is known to be long is not worth to begin with.
         let most = match map.length {
             Some(length) if length > COUNTED => 1,
-            _ => COUNTED.div_ceil(COUNTED_PAGE),
+            _ => COUNTED as u64,
         };
-        for _ in 0..most {
+        while self.seen < most {
             let Some(at) = from.filter(|_| map.is_open()) else {
                 break;
             };
@@ -326,6 +326,14 @@ impl Map {
         let mut entries = found.to_vec();
         if let Some(next) = next {
             entries.retain(|&id| id < next.from);
+        }
+        if let Some(before) = index
+            .checked_sub(1)
+            .and_then(|at| self.stretches.get_mut(at))
+        {
+            let known = before.entries.partition_point(|&id| id < at);
+            before.is_closed |= known < before.entries.len();
+            before.entries.truncate(known);
         }
         let ends = found.first().zip(found.last());
         let seen = ends.and_then(|(first, last)| IdRange::new(*first, *last));
@@ -594,6 +602,19 @@ mod tests {
                 id(ms as u64, 0)
             })
             .collect();
+        expect_even_in_any_case(&ids, 16);
+    }
+
+    #[test]
+    fn probes_that_show_the_same_entries_count_them_once() {
+        let ids: Vec<_> = (1..1000).map(|n| id(n * n, 0)).collect();
+        expect_even_in_any_case(&ids, 3);
+    }
+
+    #[test]
+    fn a_stream_that_gets_ever_sparser() {
+        let ids: Vec<_> = (1..30_000).map(|n| id(n * n, n % 5)).collect();
+        expect_even_in_any_case(&ids, 3);
         expect_even_in_any_case(&ids, 16);
     }
 
