@@ -173,7 +173,8 @@ def numbers(draw: st.DrawFn, names: Names) -> tuple[pl.Expr, int]:
 @st.composite
 def instants(draw: st.DrawFn, names: Names) -> tuple[pl.Expr, Any, Any]:
     """A column made a Datetime, and two moments to compare it with."""
-    unit, zone = draw(UNITS), draw(st.one_of(st.none(), ZONES))
+    unit: Any = draw(UNITS)
+    zone = draw(st.one_of(st.none(), ZONES))
     factor = {"ms": 1, "us": 1000, "ns": 1_000_000}[unit] if draw(st.integers(0, 4)) else 1
     column = pl.col(names.timestamp or "n") * factor
     if draw(st.booleans()) and zone is None:
@@ -214,10 +215,10 @@ def operands(draw: st.DrawFn, names: Names) -> tuple[pl.Expr, Any, Any]:
     kind = draw(st.sampled_from(["number", "number", "number", "text", "instant"]))
     if kind == "number" or (kind == "instant" and not (names.dated and names.timestamp)):
         column, factor = draw(numbers(names))
-        return column, *(draw(literals(names, factor)) for _ in range(2))
+        return column, draw(literals(names, factor)), draw(literals(names, factor))
     if kind == "text":
         column = pl.col(names.id or "s")
-        return column, *(pl.lit(draw(texts(names))) for _ in range(2))
+        return column, pl.lit(draw(texts(names))), pl.lit(draw(texts(names)))
     return draw(instants(names))
 
 
@@ -322,67 +323,67 @@ def at(moment: datetime, unit: Any = "ms", zone: str | None = None) -> pl.Expr:
 
 
 NOON = datetime(2024, 1, 1, 12)
-TS, SEQ, ID = pl.col("_ts"), pl.col("_seq"), pl.col("_id")
-LOCAL = TS.cast(pl.Datetime("ms", "Europe/Berlin"))
-HARD = [
+ts, seq, entry_id = pl.col("_ts"), pl.col("_seq"), pl.col("_id")
+local = ts.cast(pl.Datetime("ms", "Europe/Berlin"))
+hard = [
     # Products that Polars lets wrap.
-    TS * 3 == 2,
-    SEQ * 3 == 2,
-    TS * 1000 < 0,
-    (TS * 3).is_in([2]),
-    (TS * 1000).is_between(-(2**63), -1),
-    TS * 1000 >= 0,
+    ts * 3 == 2,
+    seq * 3 == 2,
+    ts * 1000 < 0,
+    (ts * 3).is_in([2]),
+    (ts * 1000).is_between(-(2**63), -1),
+    ts * 1000 >= 0,
     # Wall clocks.
-    LOCAL.dt.replace_time_zone("UTC") > at(NOON, zone="UTC"),
-    LOCAL.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo")
+    local.dt.replace_time_zone("UTC") > at(NOON, zone="UTC"),
+    local.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo")
     > at(NOON, zone="Asia/Tokyo"),
-    LOCAL.dt.replace_time_zone(None) > at(NOON),
-    LOCAL.dt.convert_time_zone("UTC") > at(NOON, zone="UTC"),
-    LOCAL < at(NOON, zone="Europe/Berlin"),
-    (TS * 1000).cast(pl.Datetime("us")) >= NOON,
-    pl.from_epoch(TS, time_unit="ms") >= NOON,
-    pl.from_epoch(TS, time_unit="ms").dt.date() == NOON.date(),
+    local.dt.replace_time_zone(None) > at(NOON),
+    local.dt.convert_time_zone("UTC") > at(NOON, zone="UTC"),
+    local < at(NOON, zone="Europe/Berlin"),
+    (ts * 1000).cast(pl.Datetime("us")) >= NOON,
+    pl.from_epoch(ts, time_unit="ms") >= NOON,
+    pl.from_epoch(ts, time_unit="ms").dt.date() == NOON.date(),
     # Floats: neighbours that are one number, and those that are written with many digits.
-    TS == float(2**53 - 1),
-    TS == float(2**53),
-    TS.is_between(float(2**53 - 1), float(2**53 + 1)),
-    TS.cast(pl.Float64) == 2**53 + 1,
-    pl.lit(2**53 + 1, dtype=pl.UInt64) == TS,
-    TS <= 3985124781135382.0,
-    TS >= 3985124781135382.0,
-    TS > float("nan"),
-    TS < float("inf"),
-    TS >= pl.lit(float(2**24 + 2), dtype=pl.Float32),
+    ts == float(2**53 - 1),
+    ts == float(2**53),
+    ts.is_between(float(2**53 - 1), float(2**53 + 1)),
+    ts.cast(pl.Float64) == 2**53 + 1,
+    pl.lit(2**53 + 1, dtype=pl.UInt64) == ts,
+    ts <= 3985124781135382.0,
+    ts >= 3985124781135382.0,
+    ts > float("nan"),
+    ts < float("inf"),
+    ts >= pl.lit(float(2**24 + 2), dtype=pl.Float32),
     # Numbers that no ID can have.
-    TS > -1,
-    TS >= pl.lit(-(2**100), dtype=pl.Int128),
-    TS < pl.lit(2**100, dtype=pl.Int128),
-    TS == pl.lit(2**64 - 1, dtype=pl.UInt64),
-    TS.cast(pl.UInt64) > -5,
-    TS.is_between(9, 5),
+    ts > -1,
+    ts >= pl.lit(-(2**100), dtype=pl.Int128),
+    ts < pl.lit(2**100, dtype=pl.Int128),
+    ts == pl.lit(2**64 - 1, dtype=pl.UInt64),
+    ts.cast(pl.UInt64) > -5,
+    ts.is_between(9, 5),
     # The order of text.
-    ID < "5",
-    ID >= "1704067200000",
-    ID.is_between("10-", "9"),
-    ID == "05-0",
-    ID.is_in(["5-0", "05-0", "x", "9"]),
-    ID.eq_missing(pl.lit("5-0")),
-    ID != "5-0",
+    entry_id < "5",
+    entry_id >= "1704067200000",
+    entry_id.is_between(pl.lit("10-"), pl.lit("9")),
+    entry_id == "05-0",
+    entry_id.is_in(["5-0", "05-0", "x", "9"]),
+    entry_id.eq_missing(pl.lit("5-0")),
+    entry_id != "5-0",
     # Nulls.
-    TS.is_in([5, None]),
-    TS.is_in([5, None], nulls_equal=True),
-    TS.is_null() | (SEQ == 0),
-    TS.eq_missing(pl.lit(None)),
-    TS == pl.lit(None, dtype=pl.Int64),
+    ts.is_in([5, None]),
+    ts.is_in([5, None], nulls_equal=True),
+    ts.is_null() | (seq == 0),
+    ts.eq_missing(pl.lit(None)),
+    ts == pl.lit(None, dtype=pl.Int64),
     # Combinations.
-    ((TS == 5) & (SEQ > 2)) | ((TS == 9) & (SEQ == 0)),
-    ((TS <= 5) & (SEQ == 3)) | (TS == 9),
-    (TS == 5) ^ (SEQ == 0),
-    ~((TS > 5) & (TS < 2**60)),
-    (TS > 5) & (pl.col("n") < 0),
-    (TS > 5) | (pl.col("n") < 0),
-    (TS & 4) == 4,
-    TS < SEQ,
+    ((ts == 5) & (seq > 2)) | ((ts == 9) & (seq == 0)),
+    ((ts <= 5) & (seq == 3)) | (ts == 9),
+    (ts == 5) ^ (seq == 0),
+    ~((ts > 5) & (ts < 2**60)),
+    (ts > 5) & (pl.col("n") < 0),
+    (ts > 5) | (pl.col("n") < 0),
+    (ts & 4) == 4,
+    ts < seq,
 ]
 HARD_IDS = [
     (ms, seq)
@@ -402,12 +403,19 @@ def test_hard_predicates(client: redis_py.Redis, redis_url: str, engine: Any, la
     stream = uuid.uuid4().hex
     ids = [(ms, seq) for ms, seq in HARD_IDS if ms <= last]
     add(client, stream, ((f"{ms}-{seq}", {"n": seq % 7 - 3}) for ms, seq in ids))
-    schema, options = {"n": pl.Int64}, {"include_sequence": True, "strict": False}
-    for part in [{}, {"count": 7}, {"start_id": "5-3"}, {"end_id": "100"}]:
-        whole = redis.read_stream(redis_url, stream, schema, **options, **part).lazy()
-        scanned = redis.scan_stream(redis_url, stream, schema, **options, **part)
-        for predicate in HARD:
-            expected = whole.filter(predicate).collect()
+    schema = {"n": pl.Int64}
+    parts: list[dict[str, Any]] = [{}, {"count": 7}, {"start_id": "5-3"}, {"end_id": "100"}]
+    for part in parts:
+        options = {"include_sequence": True, "strict": False, **part}
+        whole = redis.read_stream(redis_url, stream, schema, **options).lazy()
+        scanned = redis.scan_stream(redis_url, stream, schema, **options)
+        for predicate in hard:
+            try:
+                expected = whole.filter(predicate).collect()
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+                # Years that Polars has no local time of.
+                assert last > 10**13
+                continue
             found = scanned.filter(predicate).collect(engine=engine)
             assert found.equals(expected), f"{predicate} with {part}"
 
