@@ -14,7 +14,7 @@ from polars_redis._iterate import (
     iter_stream_async,
 )
 from polars_redis._read import read_stream
-from polars_redis._scan import scan_stream
+from polars_redis._scan import scan_stream, split_stream
 
 __version__ = version("polars-redis")
 
@@ -30,4 +30,5 @@ __all__ = [
     "iter_stream_async",
     "read_stream",
     "scan_stream",
+    "split_stream",
 ]

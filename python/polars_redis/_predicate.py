@@ -48,6 +48,8 @@ class _Column(NamedTuple):
     factor: int = 1
     unit: str | None = None
     """Time unit, if it is made a Datetime."""
+    zone: str | None = None
+    """Time zone of that."""
 
 
 def bounds_of(predicate: pl.Expr, columns: IdColumns) -> IdBounds | None:
@@ -143,12 +145,16 @@ class _Walk:
             column = self.column(content["left"])
             return None if column is None else _multiplied(column, content["right"])
         if kind == "Function":
-            # A change of the time zone that leaves the instants as they are.
+            # What is left of a zone's change are the instants, if they stay as they are.
             name, details = _only(_only(content["function"])[1])
-            is_same = name == "ConvertTimeZone" or (
-                name == "ReplaceTimeZone" and "'UTC'" in str(details)
-            )
-            return self.column(content["input"][0]) if is_same else None
+            column = self.column(content["input"][0])
+            if column is None or column.unit is None:
+                return None
+            if name == "ConvertTimeZone":
+                return column._replace(zone=_zone(details))
+            if name == "ReplaceTimeZone" and column.zone in {None, "UTC"}:
+                zone = _zone(details[0])
+                return column._replace(zone=zone) if zone in {None, "UTC"} else None
         return None
 
     def cast(self, content: Any) -> _Column | None:
@@ -164,7 +170,7 @@ class _Walk:
         if name in _WIDER or (name == "Float64" and column.factor == 1):
             return column if column.unit is None else None
         if name == "Datetime" and column.unit is None:
-            return column._replace(unit=details[0])
+            return column._replace(unit=details[0], zone=_zone(details[1]))
         return None
 
 
@@ -173,6 +179,13 @@ def _only(node: Any) -> tuple[str, Any]:
     if isinstance(node, dict) and len(node) == 1:
         return next(iter(node.items()))
     return (node if isinstance(node, str) else ""), None
+
+
+def _zone(details: Any) -> str | None:
+    """Give the name of a time zone; any name that is not understood is not UTC."""
+    if details is None:
+        return None
+    return str(details["inner"]) if isinstance(details, dict) else str(details)
 
 
 def _both(one: IdBounds | None, other: IdBounds | None) -> IdBounds | None:
@@ -237,11 +250,13 @@ def _number(column: _Column, op: str, value: float) -> IdBounds | None:
         greatest = math.floor(value) // factor
     else:
         return None
-    least, greatest = max(least, 0), min(greatest, _MAX_SIGNED)
-    if least > greatest:
-        return IdBounds.nothing()
+    least, greatest = min(max(least, 0), _MAX_UNSIGNED), min(greatest, _MAX_SIGNED)
+    if greatest < 0:
+        # No number that is at least 1 is 0 at the most.
+        least, greatest = 1, 0
     if column.part == "sequence":
         return IdBounds.sequence(least, greatest) if factor == 1 else None
+    # A greater number would overflow.
     sound_to = _MAX_UNSIGNED if factor == 1 else _MAX_SIGNED // factor
     return IdBounds.timestamp(least, greatest, sound_to)
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["scan_stream"]
+__all__ = ["scan_stream", "split_stream"]
 
 _ID_DTYPES: dict[str, pl.DataType] = {
-    "id_column": pl.String(),
-    "timestamp_column": pl.Int64(),
-    "sequence_column": pl.Int64(),
+    "id": pl.String(),
+    "timestamp": pl.Int64(),
+    "sequence": pl.Int64(),
 }
 """Dtypes of the columns made of the entry ID, in their order."""
 
@@ -112,15 +112,16 @@ def scan_stream(
     ...     schema={"action": pl.String, "value": pl.Float64},
     ... )
     >>> lf.filter(pl.col("value") > 50).group_by("action").agg(pl.len()).sort("action").collect()
-    shape: (2, 2)
-    ┌────────┬─────┐
-    │ action ┆ len │
-    │ ---    ┆ --- │
-    │ str    ┆ u32 │
-    ╞════════╪═════╡
-    │ click  ┆ 2   │
-    │ view   ┆ 3   │
-    └────────┴─────┘
+    shape: (3, 2)
+    ┌──────────┬─────┐
+    │ action   ┆ len │
+    │ ---      ┆ --- │
+    │ str      ┆ u32 │
+    ╞══════════╪═════╡
+    │ click    ┆ 2   │
+    │ purchase ┆ 2   │
+    │ view     ┆ 1   │
+    └──────────┴─────┘
 
     Only the entries from one millisecond on are read:
 
@@ -141,28 +142,116 @@ def scan_stream(
         sequence_column=sequence_column,
         delivery_count_column="_deliveries",
         strict=strict,
+        infer_schema_length=infer_schema_length,
     )
-    if infer_schema_length is not None and infer_schema_length < 1:
-        msg = f"infer_schema_length: expected at least 1, got {infer_schema_length}"
-        raise ValueError(msg)
-    return StreamSource(url, stream, arguments, infer_schema_length).lazy()
+    return StreamSource(url, stream, arguments).lazy()
+
+
+def split_stream(
+    url: str,
+    stream: str,
+    splits: int,
+    schema: SchemaLike | None = None,
+    start_id: str | int | datetime = "-",
+    end_id: str | int | datetime = "+",
+    *,
+    include_id: bool = True,
+    include_timestamp: bool = True,
+    include_sequence: bool = False,
+    id_column: str = "_id",
+    timestamp_column: str = "_ts",
+    sequence_column: str = "_seq",
+    strict: bool = True,
+    infer_schema_length: int | None = 100,
+) -> list[pl.LazyFrame]:
+    """Split a stream into lazy frames that together are what is in it now.
+
+    Each frame scans a range of IDs of its own, as `scan_stream` does, so that
+    several processes or machines can read a stream together: a frame can be pickled.
+
+    The ranges have about as many entries each, however these lie in time. Up to
+    20,000 entries are counted; where there are more, a few of them are looked at in
+    many places (``XINFO STREAM`` and ``XRANGE``, some megabytes at the most), and the
+    ranges are as even as that shows.
+
+    Parameters
+    ----------
+    url, stream, schema, start_id, end_id
+        As for `scan_stream`. Without a schema the fields are those of the first
+        entries, the same for all frames.
+    splits
+        How many frames to make. Where there are fewer entries, some have no rows.
+    include_id, include_timestamp, include_sequence
+        As for `scan_stream`.
+    id_column, timestamp_column, sequence_column, strict, infer_schema_length
+        As for `scan_stream`.
+
+    Returns
+    -------
+    list[polars.LazyFrame]
+        The frames in the order of their entries. Concatenated they have the rows
+        that `read_stream` gives now; what is added later is in none of them. For the
+        same entries the ranges are the same.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong; nothing was sent.
+    polars_redis.exceptions.PolarsRedisError
+        What `read_stream` raises, but for values that do not fit.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> import polars_redis as redis
+    >>> parts = redis.split_stream(
+    ...     "redis://localhost", stream="events", splits=2, schema={"value": pl.Int64}
+    ... )
+    >>> [part.select(pl.col("value").sum()).collect().item() for part in parts]
+    [150, 400]
+    """
+    arguments = options(
+        schema=schema,
+        start_id=start_id,
+        end_id=end_id,
+        count=None,
+        include_id=include_id,
+        include_timestamp=include_timestamp,
+        include_sequence=include_sequence,
+        include_delivery_count=False,
+        id_column=id_column,
+        timestamp_column=timestamp_column,
+        sequence_column=sequence_column,
+        delivery_count_column="_deliveries",
+        strict=strict,
+        infer_schema_length=infer_schema_length,
+    )
+    whole = StreamSource(url, stream, arguments)
+    ranges = _core.split_range(url, stream, {**arguments, "splits": splits})
+    if ranges:
+        # Once, so that all parts have the same columns.
+        arguments["schema"] = whole.fields()
+    parts = [whole.part(start_id=start, end_id=end) for start, end in ranges]
+    nothing = whole.part(count=0)
+    return [part.lazy() for part in parts + [nothing] * (splits - len(parts))]
 
 
 class StreamSource:
     """A stream as Polars scans it; holds what a scan needs, and pickles."""
 
-    def __init__(
-        self, url: str, stream: str, arguments: dict[str, Any], infer_schema_length: int | None
-    ) -> None:
+    def __init__(self, url: str, stream: str, arguments: dict[str, Any]) -> None:
         self.shown_url = _core.check_scan(url, stream, arguments)
         self.url = url
         self.stream = stream
         self.arguments = arguments
-        self.infer_schema_length = infer_schema_length
         self.sampled: list[str] = []
 
     def __repr__(self) -> str:
         return f"StreamSource({self.shown_url!r}, {self.stream!r})"
+
+    def part(self, **changes: Any) -> StreamSource:
+        """Make a source of a part of the stream."""
+        return StreamSource(self.url, self.stream, {**self.arguments, **changes})
 
     def lazy(self) -> pl.LazyFrame:
         """Make the frame."""
@@ -175,12 +264,13 @@ class StreamSource:
 
     def schema(self) -> pl.Schema:
         """Give the schema of the frame; samples the stream for it if need be."""
-        ids = {
-            self.arguments[parameter]: dtype
-            for parameter, dtype in _ID_DTYPES.items()
-            if self.arguments[parameter] is not None
-        }
+        names = self.id_columns()._asdict()
+        ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
         return pl.Schema({**ids, **dict(self.fields())})
+
+    def id_columns(self) -> IdColumns:
+        """Give the names of the columns made of the entry ID."""
+        return IdColumns(*(self.arguments[f"{part}_column"] for part in IdColumns._fields))
 
     def fields(self) -> list[tuple[str, Any]]:
         """Give the fields to read."""
@@ -195,23 +285,12 @@ class StreamSource:
 
     def sample(self) -> list[str]:
         """Read the names of fields off the first entries."""
-        counts = [self.arguments["count"], self.infer_schema_length]
-        ids = [self.arguments[parameter] for parameter in _ID_DTYPES]
-        sample = _core.read_stream(
-            self.url,
-            self.stream,
-            {
-                **self.arguments,
-                "count": min((count for count in counts if count is not None), default=None),
-                "block_ms": None,
-                "group": None,
-                "consumer": None,
-                "auto_ack": False,
-                "create_group": False,
-                "claim_idle_ms": None,
-            },
-        )
-        return [name for name in sample.columns if name not in ids]
+        names = _core.sample_fields(self.url, self.stream, self.arguments)
+        if taken := [name for name in names if name in self.id_columns()]:
+            # It raises what it does where the schema names the field.
+            fields = [(name, pl.String()) for name in taken]
+            _core.check_scan(self.url, self.stream, {**self.arguments, "schema": fields})
+        return names
 
     def __call__(
         self,
@@ -224,8 +303,7 @@ class StreamSource:
         wanted = None if with_columns is None else set(with_columns)
         bounds = None
         if predicate is not None:
-            columns = IdColumns(*(self.arguments[parameter] for parameter in _ID_DTYPES))
-            bounds = bounds_of(predicate, columns)
+            bounds = bounds_of(predicate, self.id_columns())
             if wanted is not None:
                 wanted |= set(predicate.meta.root_names())
         batches = _core.ScanBatches(
@@ -244,15 +322,14 @@ class StreamSource:
         fields = self.fields()
         if wanted is None:
             return {**self.arguments, "schema": fields}
-        ids = {parameter: self.arguments[parameter] for parameter in _ID_DTYPES}
-        kept = {parameter: name for parameter, name in ids.items() if name in wanted}
+        ids = self.id_columns()._asdict()
+        kept = {part: name if name in wanted else None for part, name in ids.items()}
         if not wanted:
             # A frame without columns has no rows: one that costs little counts them.
-            kept = {"timestamp_column": ids["timestamp_column"] or "_ts"}
+            kept["timestamp"] = ids["timestamp"] or "_ts"
         return {
             **self.arguments,
-            **dict.fromkeys(_ID_DTYPES),
-            **kept,
+            **{f"{part}_column": name for part, name in kept.items()},
             "schema": [(name, dtype) for name, dtype in fields if name in wanted],
         }
 

@@ -245,7 +245,8 @@ impl<'py> Arguments<'py> {
         Ok(number.map(|ms| Duration::from_millis((ms as u64).min(i64::MAX as u64))))
     }
 
-    fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {
+    /// A number of at least `least` that must be there.
+    pub fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {
         match self.number(parameter, least)? {
             Some(number) => Ok(number),
             None => Err(wrong_type(parameter, "int", &self.get(parameter)?)?),
@@ -254,7 +255,7 @@ impl<'py> Arguments<'py> {
 
     /// A number of at least `least`; nothing for None. One that no memory could
     /// hold is as large as any.
-    fn number(&self, parameter: &str, least: u64) -> PyResult<Option<usize>> {
+    pub fn number(&self, parameter: &str, least: u64) -> PyResult<Option<usize>> {
         let value = self.get(parameter)?;
         if value.is_none() {
             return Ok(None);

@@ -25,5 +25,5 @@ mod _core {
     #[pymodule_export]
     use super::read_stream::read_stream;
     #[pymodule_export]
-    use super::scan_stream::{IdBounds, ScanBatches, check_scan};
+    use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
 }

@@ -9,9 +9,10 @@ use pyo3::types::PyDict;
 use super::arguments::{Arguments, address, text};
 use super::frame::to_frame;
 use super::log::log;
-use super::runtime::{LocalRuntime, wait_on};
+use super::runtime::{LocalRuntime, wait, wait_on};
+use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::entry_id::IdRange;
-use crate::read::{Condition, Scan};
+use crate::read::{self, Condition, Scan};
 
 /// Rows of the first batch. An engine that stops early has then asked for little;
 /// each batch is larger than the one before.
@@ -32,7 +33,51 @@ pub fn check_scan(
     let arguments = Arguments(arguments);
     arguments.plan()?;
     arguments.range(stream)?;
+    arguments.number("infer_schema_length", 1)?;
     Ok(address.to_string())
+}
+
+/// Names of the fields that the first entries of a range have.
+#[pyfunction]
+pub fn sample_fields(
+    py: Python<'_>,
+    url: &Bound<'_, PyAny>,
+    stream: &Bound<'_, PyAny>,
+    arguments: Bound<'_, PyDict>,
+) -> PyResult<Vec<String>> {
+    let address = address(url)?;
+    let arguments = Arguments(arguments);
+    let mut query = arguments.range(text("stream", stream)?)?;
+    let sample = arguments.number("infer_schema_length", 1)?;
+    query.count = query.count.into_iter().chain(sample).min();
+    // No value matters, whatever it is.
+    let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
+    let (table, notes) = wait(py, read::read_range(&address, &query, &Arc::new(plan)))??;
+    notes.iter().try_for_each(|note| log(py, note))?;
+    Ok(table
+        .columns
+        .into_iter()
+        .map(|column| column.name)
+        .collect())
+}
+
+/// Splits a range; the first and the last ID of each part.
+#[pyfunction]
+pub fn split_range(
+    py: Python<'_>,
+    url: &Bound<'_, PyAny>,
+    stream: &Bound<'_, PyAny>,
+    arguments: Bound<'_, PyDict>,
+) -> PyResult<Vec<(String, String)>> {
+    let address = address(url)?;
+    let stream = text("stream", stream)?;
+    let arguments = Arguments(arguments);
+    let splits = arguments.needed("splits", 1)?;
+    let query = arguments.range(stream)?;
+    let (ranges, notes) = wait(py, read::split_range(&address, &query, splits))??;
+    notes.iter().try_for_each(|note| log(py, note))?;
+    let ends = |range: IdRange| (range.start().to_string(), range.end().to_string());
+    Ok(ranges.into_iter().map(ends).collect())
 }
 
 /// What is known of the IDs of the entries that are wanted.

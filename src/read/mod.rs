@@ -18,6 +18,7 @@ mod reader;
 mod runs;
 mod scan;
 mod source;
+mod split;
 mod tail;
 mod windows;
 
@@ -29,6 +30,7 @@ pub use group::{DeadLetter, GroupQuery, Mode};
 pub use link::{Level, Note};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
 pub use scan::{RangeQuery, Scan, read_range};
+pub use split::split_range;
 pub use tail::TailQuery;
 
 use crate::connection::Connection;
