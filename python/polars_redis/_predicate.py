@@ -17,7 +17,8 @@ from polars_redis._core import IdBounds
 
 _MAX_UNSIGNED = 2**64 - 1
 _MAX_SIGNED = 2**63 - 1
-_MAX_EXACT_FLOAT = 2**53
+_MAX_FLOAT = 2**52
+"""Floats below are less than one away from the floats next to them."""
 
 _MIRRORED = {"Lt": "Gt", "LtEq": "GtEq", "Gt": "Lt", "GtEq": "LtEq"}
 _EQUALITIES = {"Eq", "EqValidity"}
@@ -116,11 +117,12 @@ class _Walk:
             return None
         if column.part == "id":
             return IdBounds.ids(listed.to_list()) if listed.dtype == pl.String else None
-        if not listed.dtype.is_integer():
-            return None
         if listed.len() == 0:
             return IdBounds.nothing()
-        least, greatest = int(listed.min()), int(listed.max())  # type: ignore[arg-type]
+        listed = listed.sort()
+        least, greatest = _value(column, listed.head(1)), _value(column, listed.tail(1))
+        if least is None or greatest is None:
+            return None
         return _both(_number(column, "GtEq", least), _number(column, "LtEq", greatest))
 
     def compared(self, column: _Column, op: str, node: Any) -> IdBounds | None:
@@ -199,9 +201,13 @@ def _evaluate(node: Any) -> pl.Series | None:
     text = json.dumps(node)
     try:
         expr = pl.Expr.deserialize(io.StringIO(text), format="json")
-        return None if expr.meta.root_names() else pl.select(expr).to_series()
+        if expr.meta.root_names():
+            return None
+        value = pl.select(expr).to_series()
     except (pl.exceptions.PolarsError, ValueError):
         return None
+    # A float is not always read back as it was: what is made of one may be off by much.
+    return None if "Float" in text and not value.dtype.is_float() else value
 
 
 def _value(column: _Column, constant: pl.Series) -> int | float | None:
@@ -216,8 +222,7 @@ def _value(column: _Column, constant: pl.Series) -> int | float | None:
         return int(constant.item())
     if dtype.is_float() and column.factor == 1:
         value = float(constant.item())
-        # A greater number has neighbours that the same float stands for.
-        return value if abs(value) < _MAX_EXACT_FLOAT else None
+        return value if abs(value) < _MAX_FLOAT else None
     return None
 
 
@@ -233,21 +238,25 @@ def _multiplied(column: _Column, node: Any) -> _Column | None:
     return column._replace(factor=column.factor * factor)
 
 
-def _number(column: _Column, op: str, value: float) -> IdBounds | None:
+def _number(column: _Column, op: str, value: int | float) -> IdBounds | None:
     """Give what a comparison of a column of numbers says."""
+    # The range of numbers that the value may be: a float is read back a little off.
+    if isinstance(value, float):
+        low, high = math.floor(value) - 1, math.ceil(value) + 1
+    else:
+        low = high = value
     factor = column.factor
     least, greatest = 0, _MAX_SIGNED
     if op in _EQUALITIES:
-        least, greatest = math.ceil(value), math.floor(value)
-        least, greatest = -(-least // factor), greatest // factor
+        least, greatest = -(-low // factor), high // factor
     elif op == "Gt":
-        least = math.floor(value) // factor + 1
+        least = low // factor + 1
     elif op == "GtEq":
-        least = -(-math.ceil(value) // factor)
+        least = -(-low // factor)
     elif op == "Lt":
-        greatest = -(-math.ceil(value) // factor) - 1
+        greatest = -(-high // factor) - 1
     elif op == "LtEq":
-        greatest = math.floor(value) // factor
+        greatest = high // factor
     else:
         return None
     least, greatest = min(max(least, 0), _MAX_UNSIGNED), min(greatest, _MAX_SIGNED)

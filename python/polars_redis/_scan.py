@@ -90,8 +90,8 @@ def scan_stream(
 
     Notes
     -----
-    Collecting raises what `read_stream` does, most of it wrapped by Polars in a
-    ``polars.exceptions.ComputeError``.
+    Collecting raises what `read_stream` does. Older versions of Polars wrap it in a
+    ``polars.exceptions.ComputeError``, and all do where the schema was sampled.
 
     What bounds the IDs: ``==``, ``<``, ``<=``, ``>``, ``>=``, ``is_between`` and
     ``is_in`` of the timestamp or the sequence number with constants, also made a
@@ -190,8 +190,9 @@ def split_stream(
     -------
     list[polars.LazyFrame]
         The frames in the order of their entries. Concatenated they have the rows
-        that `read_stream` gives now; what is added later is in none of them. For the
-        same entries the ranges are the same.
+        that `read_stream` gives now; what is added later is in none of them. The
+        same arguments give the same ranges for the same entries, and with an `end_id`
+        also when others were added behind it.
 
     Raises
     ------

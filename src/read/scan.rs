@@ -201,6 +201,7 @@ impl Scan {
         let connection = self.link.ready().await?;
         if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
             let range = IdRange::new(start, end).and_then(|range| query.narrowed(range, None));
+            self.tell_bounds(range);
             return Ok(range.map(Windows::new));
         }
         let extent = extent(connection, &query.stream).await?;
@@ -213,20 +214,23 @@ impl Scan {
             return Ok(None);
         };
         let stream = extent.within(EntryId::MIN, EntryId::MAX);
-        let range = extent
-            .within(start, end)
-            .and_then(|range| query.narrowed(range, stream));
-        if query.condition != Condition::Anything {
-            let bounds = range.map_or("nothing".to_owned(), |range| {
-                format!("{} to {}", range.start(), range.end())
-            });
-            let text = format!(
-                "stream {:?}: the predicate leaves {bounds} to read",
-                query.stream
-            );
-            self.link.note(Level::Debug, text);
-        }
+        let range = extent.within(start, end);
+        let range = range.and_then(|range| query.narrowed(range, stream));
+        self.tell_bounds(range);
         Ok(range.map(|range| windows_of(range, extent)))
+    }
+
+    /// Tells which IDs are read where a predicate had a say in it.
+    fn tell_bounds(&mut self, range: Option<IdRange>) {
+        if self.query.condition == Condition::Anything {
+            return;
+        }
+        let left = range.map_or("nothing".to_owned(), |range| {
+            format!("{} to {}", range.start(), range.end())
+        });
+        let stream = &self.query.stream;
+        let text = format!("stream {stream:?}: the predicate leaves {left} to read");
+        self.link.note(Level::Debug, text);
     }
 
     /// The next thing to tell.

@@ -102,7 +102,8 @@ impl Splitter {
         let Some(range) = extent.within(start, end) else {
             return Ok(None);
         };
-        let is_whole = extent.within(EntryId::MIN, EntryId::MAX) == Some(range);
+        // Where an end is given, what comes behind it must not change the splits.
+        let is_whole = end == EntryId::MAX && extent.within(EntryId::MIN, end) == Some(range);
         let length = extent.density.filter(|_| is_whole);
         Ok(Some((
             range,
