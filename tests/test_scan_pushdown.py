@@ -154,6 +154,8 @@ FRACTIONS = {
 @pytest.mark.parametrize("name", FRACTIONS)
 def test_one_percent_costs_two_at_the_most(long: Stream, name: str, engine: Any) -> None:
     predicate, rows = FRACTIONS[name]
+    if "SELECTION" not in long.scan().filter(predicate).explain():
+        pytest.skip("this Polars keeps such a predicate to itself")
     with long.counted() as counted:
         df = long.scan().filter(predicate).collect(engine=engine)
     assert df.height == rows
