@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
 
 import polars_redis as redis
+from support.engines import ENGINES, assert_collected
 from support.streams import add
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     import redis as redis_py
 
-ENGINES: list[Any] = ["in-memory", "streaming"]
 MAX = 2**64 - 1
 DAY = 1_704_067_200_000
 DATED = st.one_of(
@@ -462,4 +461,4 @@ def compare(
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             # No query that Polars takes; what it says of it is not ours.
             return
-        assert_frame_equal(query(scanned).collect(engine=engine), expected)
+        assert_collected(query(scanned).collect(engine=engine), expected, engine)

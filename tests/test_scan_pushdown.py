@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import polars_redis as redis
+from support.engines import ENGINES
 from support.streams import add
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from support.servers import Server
 
-ENGINES: list[Any] = ["in-memory", "streaming"]
 ENTRIES = 100_000
 FIRST = 1_704_067_200_000
 SCHEMA = {"n": pl.Int64, "text": pl.String}
