@@ -74,6 +74,11 @@ class _Walk:
     def bounds(self, node: Any) -> IdBounds | None:
         """Give what a condition says of entry IDs; None if nothing."""
         kind, content = _only(node)
+        if kind == "Literal":
+            # Polars makes a condition that cannot hold one, such as is_in of nothing.
+            constant = _evaluate(node)
+            is_false = constant is not None and not constant.any()
+            return IdBounds.nothing() if is_false else None
         if kind == "BinaryExpr":
             return self.binary(content["op"], content["left"], content["right"])
         if kind == "Function":
