@@ -77,8 +77,9 @@ class _Walk:
         if kind == "Literal":
             # Polars makes a condition that cannot hold one, such as is_in of nothing.
             constant = _evaluate(node)
-            is_false = constant is not None and not constant.any()
-            return IdBounds.nothing() if is_false else None
+            if constant is None or constant.dtype != pl.Boolean:
+                return None
+            return None if constant.any() else IdBounds.nothing()
         if kind == "BinaryExpr":
             return self.binary(content["op"], content["left"], content["right"])
         if kind == "Function":
