@@ -65,7 +65,7 @@ def _to_dtype(name: str, dtype: Any) -> DataType | DataTypeClass:
     if isinstance(dtype, DataTypeClass):
         return dtype
     try:
-        return pl.Schema([(name, dtype)])[name]
+        return pl.Field(name, dtype).dtype
     except (TypeError, ValueError) as error:
         msg = f"schema: field {name!r}: {dtype!r} is not a dtype"
         raise TypeError(msg) from error

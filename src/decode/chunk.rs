@@ -8,8 +8,9 @@ use polars_arrow::bitmap::MutableBitmap;
 use polars_arrow::datatypes::ArrowDataType;
 
 use super::column::Column;
+use super::dtype::FieldType;
 use super::names::Names;
-use super::plan::{FieldType, Fields, Plan};
+use super::plan::{Fields, Plan};
 use super::views::Views;
 use crate::entry_id::EntryId;
 
@@ -59,7 +60,7 @@ impl ChunkBuilder {
         let columns = match plan.fields() {
             Fields::Schema(fields) => fields
                 .iter()
-                .map(|field| Column::with_room(field.dtype, room))
+                .map(|field| Column::with_room(&field.dtype, room))
                 .collect(),
             Fields::Discover => Vec::new(),
         };
@@ -125,7 +126,7 @@ impl ChunkBuilder {
             let is_common = self.rows == 0 && column < MAX_ROOMY_COLUMNS;
             let room = if is_common { self.room } else { 0 };
             self.columns
-                .resize_with(column + 1, || Column::with_room(FieldType::String, room));
+                .resize_with(column + 1, || Column::with_room(&FieldType::String, room));
         }
         let values = &mut self.columns[column];
         if values.is_untouched() {
@@ -345,7 +346,7 @@ impl Chunk {
     fn string_or_null(&self, at: Option<usize>) -> ArrayRef {
         match at {
             Some(at) => self.fields[at].clone(),
-            None => Column::with_room(FieldType::String, 0).finish(self.rows),
+            None => Column::with_room(&FieldType::String, 0).finish(self.rows),
         }
     }
 }
@@ -402,7 +403,7 @@ impl Table {
             Fields::Schema(fields) => {
                 columns.extend(fields.iter().enumerate().map(|(at, field)| TableColumn {
                     name: field.name.clone(),
-                    dtype: field.dtype,
+                    dtype: field.dtype.clone(),
                     chunks: chunks.iter().map(|c| c.fields[at].clone()).collect(),
                 }));
             }

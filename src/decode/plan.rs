@@ -2,82 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::dtype::Field;
 use crate::error::{Error, Result};
-
-/// Dtypes that a field can be decoded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FieldType {
-    String,
-    Binary,
-    Boolean,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Int128,
-    UInt8,
-    UInt16,
-    UInt32,
-    UInt64,
-    UInt128,
-    Float32,
-    Float64,
-}
-
-impl FieldType {
-    /// Every dtype, in the order in which messages list them.
-    pub const ALL: [Self; 15] = [
-        Self::String,
-        Self::Binary,
-        Self::Boolean,
-        Self::Int8,
-        Self::Int16,
-        Self::Int32,
-        Self::Int64,
-        Self::Int128,
-        Self::UInt8,
-        Self::UInt16,
-        Self::UInt32,
-        Self::UInt64,
-        Self::UInt128,
-        Self::Float32,
-        Self::Float64,
-    ];
-
-    /// The dtype that Polars gives this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
-    }
-
-    /// The name that Polars gives the dtype.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::String => "String",
-            Self::Binary => "Binary",
-            Self::Boolean => "Boolean",
-            Self::Int8 => "Int8",
-            Self::Int16 => "Int16",
-            Self::Int32 => "Int32",
-            Self::Int64 => "Int64",
-            Self::Int128 => "Int128",
-            Self::UInt8 => "UInt8",
-            Self::UInt16 => "UInt16",
-            Self::UInt32 => "UInt32",
-            Self::UInt64 => "UInt64",
-            Self::UInt128 => "UInt128",
-            Self::Float32 => "Float32",
-            Self::Float64 => "Float64",
-        }
-    }
-}
-
-/// A field to decode, and the dtype to decode it to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    pub name: String,
-    pub dtype: FieldType,
-}
 
 /// Which fields to decode.
 #[derive(Debug, Clone, PartialEq, Eq)]

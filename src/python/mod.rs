@@ -3,6 +3,7 @@
 
 mod acknowledge;
 mod arguments;
+mod dtypes;
 mod errors;
 mod frame;
 mod iter_stream;
