@@ -267,7 +267,9 @@ class StreamSource:
         """Give the schema of the frame; samples the stream for it if need be."""
         names = self.id_columns()._asdict()
         ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
-        return pl.Schema({**ids, **dict(self.fields())})
+        # Polars wants to know all parameters of a dtype; it fills in what was left out.
+        fields = {name: pl.Series(dtype=dtype).dtype for name, dtype in self.fields()}
+        return pl.Schema({**ids, **fields})
 
     def id_columns(self) -> IdColumns:
         """Give the names of the columns made of the entry ID."""
