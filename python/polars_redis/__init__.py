@@ -14,6 +14,7 @@ from polars_redis._iterate import (
     iter_stream_async,
 )
 from polars_redis._read import read_stream
+from polars_redis._schema import infer_stream_schema
 
 __version__ = version("polars-redis")
 
@@ -25,6 +26,7 @@ __all__ = [
     "ack_entries",
     "ack_entries_async",
     "exceptions",
+    "infer_stream_schema",
     "iter_stream",
     "iter_stream_async",
     "read_stream",

@@ -7,6 +7,9 @@ from typing_extensions import Self
 Options = dict[str, Any]
 
 def read_stream(url: str, stream: str, arguments: Options) -> pl.DataFrame: ...
+def infer_stream_schema(
+    url: str, stream: str, arguments: Options
+) -> list[tuple[str, pl.DataType]]: ...
 def ack_entries(url: str, stream: str, group: str, entry_ids: pl.Series | Iterable[str]) -> int: ...
 def ack_entries_async(
     url: str, stream: str, group: str, entry_ids: pl.Series | Iterable[str]

@@ -260,7 +260,7 @@ impl<'py> Arguments<'py> {
 
     /// A number of at least `least`; nothing for None. One that no memory could
     /// hold is as large as any.
-    fn number(&self, parameter: &str, least: u64) -> PyResult<Option<usize>> {
+    pub fn number(&self, parameter: &str, least: u64) -> PyResult<Option<usize>> {
         let value = self.get(parameter)?;
         if value.is_none() {
             return Ok(None);
