@@ -9,6 +9,7 @@ mod chunk;
 mod column;
 mod decimal;
 mod dtype;
+mod infer;
 mod json;
 mod names;
 mod nested;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
 pub use decimal::MAX_PRECISION;
 pub use dtype::{Categories, Field, FieldType, TimeUnit};
+pub use infer::guess_fields;
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
 
@@ -508,7 +510,7 @@ impl Entries {
         }
         let dtype = match self.plan.fields() {
             Fields::Schema(fields) => fields[column].dtype.to_string(),
-            Fields::Discover => FieldType::String.to_string(),
+            Fields::Discover => self.plan.discovered().to_string(),
         };
         let text = shorten(value);
         self.misfits.push((column, Misfit::Value { dtype, text }));

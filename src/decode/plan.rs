@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::dtype::Field;
+use super::dtype::{Field, FieldType};
 use crate::error::{Error, Result};
 
 /// Which fields to decode.
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 pub enum Fields {
     /// These, in this order; others are passed over.
     Schema(Vec<Field>),
-    /// Every field there is, in order of first appearance, as String.
+    /// Every field there is, in order of first appearance, as String unless the
+    /// plan says otherwise.
     Discover,
 }
 
@@ -50,6 +51,8 @@ pub struct Plan {
     fields: Fields,
     on_misfit: OnMisfit,
     keeps_entry_ids: bool,
+    /// What discovered fields become.
+    discovered: FieldType,
 }
 
 impl Plan {
@@ -91,6 +94,7 @@ impl Plan {
             fields,
             on_misfit,
             keeps_entry_ids: false,
+            discovered: FieldType::String,
         })
     }
 
@@ -99,6 +103,17 @@ impl Plan {
     pub fn keeping_entry_ids(mut self) -> Self {
         self.keeps_entry_ids = true;
         self
+    }
+
+    /// The same plan, with discovered fields as Binary.
+    pub fn discovering_bytes(mut self) -> Self {
+        self.discovered = FieldType::Binary;
+        self
+    }
+
+    /// The dtype of discovered fields.
+    pub(crate) fn discovered(&self) -> &FieldType {
+        &self.discovered
     }
 
     /// Whether each row's ID is kept beside the columns.

@@ -12,7 +12,7 @@ fn plan(schema: &[(&str, FieldType)], on_misfit: OnMisfit) -> Arc<Plan> {
         deliveries: None,
     };
     let field = |(name, dtype): &(&str, FieldType)| Field {
-        name: name.into(),
+        name: (*name).to_owned(),
         dtype: dtype.clone(),
     };
     let fields = match schema {
