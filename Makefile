@@ -67,6 +67,7 @@ bench-rust: $(DEPS) ## the decoder alone, and end to end from Rust
 bench-python: $(BUILT) ## beside redis-py and the bare socket
 	PYTHONPATH=examples $(PY) benches/compare.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/consume.py $(BENCH_ARGS)
+	PYTHONPATH=examples $(PY) benches/scan.py $(BENCH_ARGS)
 
 # -- checks -------------------------------------------------------------------
 

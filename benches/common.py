@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,31 +24,38 @@ STREAM = "events"
 ACTIONS = ("click", "view", "purchase", "search", "login", "logout")
 
 Row = tuple[str, str, str, str, str]
+#: What each contender told, a round after another.
+Results = dict[str, list[dict[str, Any]]]
 
 
-def fill(server: EmbeddedRedis, entries: int) -> None:
-    """Write the stream: about 129 bytes of RESP an entry when it is read."""
-    with connect(server.host, server.port) as sock:
-        reader = threading.Thread(target=_swallow, args=(sock,))
-        reader.start()
-        batch: list[bytes] = []
-        for n in range(entries):
-            batch.append(_xadd(n))
-            if len(batch) == 5000:
-                sock.sendall(b"".join(batch))
-                batch.clear()
-        sock.sendall(b"".join(batch) + command("ECHO", "done"))
-        reader.join()
-
-
-def _xadd(n: int) -> bytes:
-    fields = (
+def event(n: int) -> Iterable[object]:
+    """The n-th entry of the stream: names of fields, each followed by its value."""
+    return (
         *("user_id", f"user_{n * 7919 % 100_000}"),
         *("action", ACTIONS[n % 6]),
         *("quantity", n * 31 % 1000),
         *("value", f"{n * 17 % 500}.{n % 100:02}"),
     )
-    return command("XADD", STREAM, entry_id(n), *fields)
+
+
+def fill(
+    server: EmbeddedRedis,
+    entries: int,
+    stream: str = STREAM,
+    fields: Callable[[int], Iterable[object]] = event,
+) -> None:
+    """Write a stream; that of events has about 129 bytes of RESP an entry when it is read."""
+    with connect(server.host, server.port) as sock:
+        reader = threading.Thread(target=_swallow, args=(sock,))
+        reader.start()
+        batch: list[bytes] = []
+        for n in range(entries):
+            batch.append(command("XADD", stream, entry_id(n), *fields(n)))
+            if len(batch) == 5000:
+                sock.sendall(b"".join(batch))
+                batch.clear()
+        sock.sendall(b"".join(batch) + command("ECHO", "done"))
+        reader.join()
 
 
 def _swallow(sock: socket.socket) -> None:
@@ -87,11 +94,9 @@ def measure(
     return result
 
 
-def interleave(
-    names: list[str], rounds: int, once: Callable[[str], dict[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
+def interleave(names: list[str], rounds: int, once: Callable[[str], dict[str, Any]]) -> Results:
     """Every contender in every round, the order rotated."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    results: Results = {name: [] for name in names}
     for turn in range(rounds):
         at = turn % len(names)
         for name in names[at:] + names[:at]:
@@ -114,7 +119,7 @@ def judge(
 
 
 def against(
-    results: dict[str, list[dict[str, Any]]],
+    results: Results,
     name: str,
     limit: str,
     key: str = "wall",
@@ -123,6 +128,23 @@ def against(
     pairs = zip(results[name], results[limit], strict=True)
     by_pair = statistics.median(one[key] / other[key] for one, other in pairs)
     return middle(results[name], key) / middle(results[limit], key), by_pair
+
+
+def compared(
+    results: Results,
+    one: str,
+    other: str,
+    what: str,
+    goal: float,
+    *,
+    most: bool,
+    key: str = "wall",
+    note: str = "",
+) -> Row:
+    """One row: seconds of one contender over another's."""
+    ratio, by_pair = against(results, one, other, key)
+    told = f"{middle(results[one], key):.3f} s / {middle(results[other], key):.3f} s"
+    return judge(what, f"{told}; {by_pair:.2f} by pairs{note}", ratio, goal, most=most)
 
 
 def table(title: str, rows: list[Row]) -> None:

@@ -20,6 +20,7 @@ from common import (
     against,
     arguments,
     binaries,
+    compared,
     fill,
     interleave,
     judge,
@@ -36,8 +37,6 @@ TAILED = "tailed"
 NOTHING = "nothing"
 #: Entries of one command where a group is filled, not measured.
 FILL = 10_000
-
-Results = dict[str, list[dict[str, Any]]]
 
 
 @contextmanager
@@ -83,13 +82,6 @@ def tailing(server: EmbeddedRedis, adds: int, name: str) -> dict[str, Any]:
     with redis.Redis(server.host, server.port) as client:
         client.delete(TAILED)
         return measure(server, name, adds, script=SCRIPT, stream=TAILED)
-
-
-def compared(results: Results, one: str, other: str, what: str, goal: float, *, most: bool) -> Row:
-    """One row: wall seconds of one contender over another's."""
-    ratio, by_pair = against(results, one, other)
-    told = f"{middle(results[one], 'wall'):.3f} s / {middle(results[other], 'wall'):.3f} s"
-    return judge(what, f"{told}; {by_pair:.2f} by pairs", ratio, goal, most=most)
 
 
 def beside(rounds: int) -> int:

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polars_redis::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
-use polars_redis::read::{RangeQuery, read_range};
+use polars_redis::read::{Condition, RangeQuery, read_range};
 use polars_redis::{Address, End, EntryId, Start};
 
 const ROUNDS: usize = 9;
@@ -196,6 +196,7 @@ fn main() {
         start: Start::At(EntryId::MIN),
         end: End::At(EntryId::MAX),
         count: None,
+        condition: Condition::Anything,
     };
     let plan = plan();
     let runtime = tokio::runtime::Builder::new_current_thread()

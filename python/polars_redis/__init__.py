@@ -14,6 +14,7 @@ from polars_redis._iterate import (
     iter_stream_async,
 )
 from polars_redis._read import read_stream
+from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
 
 __version__ = version("polars-redis")
@@ -30,4 +31,6 @@ __all__ = [
     "iter_stream",
     "iter_stream_async",
     "read_stream",
+    "scan_stream",
+    "split_stream",
 ]

@@ -14,7 +14,9 @@ use crate::address::Address;
 use crate::command::Consumer;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::entry_id::{End, EntryId, Start};
-use crate::read::{DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait};
+use crate::read::{
+    Condition, DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait,
+};
 
 /// How long a one-shot read tries to connect again.
 const ONE_SHOT_RECONNECT: Duration = Duration::from_secs(10);
@@ -73,12 +75,7 @@ impl<'py> Arguments<'py> {
         };
         let count = self.number("count", 0)?;
         if group.is_none() && wait == Wait::Never {
-            return Ok(OneShot::Range(RangeQuery {
-                stream,
-                start: self.start()?,
-                end: self.end()?,
-                count,
-            }));
+            return Ok(OneShot::Range(self.range(stream)?));
         }
         let pace = Pace {
             batch_size: usize::MAX,
@@ -89,6 +86,17 @@ impl<'py> Arguments<'py> {
             all_or_nothing: true,
         };
         Ok(OneShot::Reader(self.query(stream, group)?, pace))
+    }
+
+    /// The range that the bounds and the count make.
+    pub fn range(&self, stream: String) -> PyResult<RangeQuery> {
+        Ok(RangeQuery {
+            stream,
+            start: self.start()?,
+            end: self.end()?,
+            count: self.number("count", 0)?,
+            condition: Condition::Anything,
+        })
     }
 
     /// What to read batch after batch.
@@ -251,7 +259,8 @@ impl<'py> Arguments<'py> {
         Ok(number.map(|ms| Duration::from_millis((ms as u64).min(i64::MAX as u64))))
     }
 
-    fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {
+    /// A number of at least `least` that must be there.
+    pub fn needed(&self, parameter: &str, least: u64) -> PyResult<usize> {
         match self.number(parameter, least)? {
             Some(number) => Ok(number),
             None => Err(wrong_type(parameter, "int", &self.get(parameter)?)?),

@@ -11,7 +11,7 @@ use super::log::log;
 use super::runtime::wait;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, guess_fields};
 use crate::entry_id::{End, EntryId, Start};
-use crate::read::{RangeQuery, read_range};
+use crate::read::{Condition, RangeQuery, read_range};
 
 /// Names of a stream's fields, and a dtype that the first entries' texts fit.
 #[pyfunction]
@@ -27,6 +27,7 @@ pub fn infer_stream_schema<'py>(
         start: Start::At(EntryId::MIN),
         end: End::At(EntryId::MAX),
         count: Arguments(arguments).number("infer_schema_length", 1)?,
+        condition: Condition::Anything,
     };
     // A field whose name is not UTF-8 is none that a schema could name.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;

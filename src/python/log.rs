@@ -10,6 +10,7 @@ const LOGGER: &str = "polars_redis";
 /// Writes one line; fails with what a handler raised.
 pub fn log(py: Python<'_>, note: &Note) -> PyResult<()> {
     let level = match note.level {
+        Level::Debug => "debug",
         Level::Info => "info",
         Level::Warning => "warning",
     };

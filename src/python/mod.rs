@@ -12,6 +12,7 @@ mod iter_stream_async;
 mod log;
 mod read_stream;
 mod runtime;
+mod scan_stream;
 
 use pyo3::prelude::*;
 
@@ -27,4 +28,6 @@ mod _core {
     use super::iter_stream_async::AsyncStreamIterator;
     #[pymodule_export]
     use super::read_stream::read_stream;
+    #[pymodule_export]
+    use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::link::{Link, Note, checked};
-use super::range::RETRY_BUDGET;
+use super::scan::RETRY_BUDGET;
 use crate::address::Address;
 use crate::command;
 use crate::entry_id::EntryId;

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 /// How much a [`Note`] matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    Debug,
     Info,
     Warning,
 }

@@ -1,6 +1,6 @@
 //! Which command comes next.
 //!
-//! - [`read_range`]: what is in a range, at once.
+//! - [`read_range`]: what is in a range, at once; [`Scan`]: batch after batch.
 //! - [`Reader`]: batch after batch, of a stream's entries in order or as a
 //!   consumer of a group, for as long as one likes.
 //! - [`acknowledge`]: entries are done with.
@@ -9,23 +9,28 @@
 //! where it was: what lies between two steps is in the reader, not the future.
 
 mod acknowledge;
+mod condition;
 mod extent;
 mod group;
 mod link;
 mod range;
 mod reader;
 mod runs;
+mod scan;
 mod source;
+mod split;
 mod tail;
 mod windows;
 
 use std::time::Duration;
 
 pub use acknowledge::{FirstConnect, acknowledge};
+pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};
 pub use link::{Level, Note};
-pub use range::{RangeQuery, read_range};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
+pub use scan::{RangeQuery, Scan, read_range};
+pub use split::split_range;
 pub use tail::TailQuery;
 
 use crate::connection::Connection;

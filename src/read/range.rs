@@ -1,129 +1,19 @@
-//! Reads a bounded range of a stream, at the server's own speed.
+//! Reads one range of IDs at the server's own speed: several windows in flight.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::extent::{Extent, extent};
-use super::link::{Link, Note};
+use super::link::Link;
 use super::runs::Runs;
 use super::windows::{Reply, Windows};
 use super::{Due, receive};
-use crate::address::Address;
 use crate::command;
 use crate::connection::Connection;
-use crate::decode::{Chunk, Decoder, Plan, Shape, Table};
-use crate::entry_id::{End, EntryId, IdRange, Start};
-use crate::error::{DecodeError, Error, Result};
+use crate::decode::{Chunk, Decoder, Plan, Shape};
+use crate::entry_id::{EntryId, IdRange};
+use crate::error::{DecodeError, Result};
 
 /// Rows of a chunk of the result.
-const CHUNK_ROWS: usize = 65_536;
-/// Entries that are read without asking first how many there are.
-const SHORT_READ: usize = 1000;
-/// How long a one-shot read that has begun goes on trying against a server that
-/// fails.
-pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
-
-/// What to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeQuery {
-    /// Key of the stream.
-    pub stream: String,
-    pub start: Start,
-    pub end: End,
-    /// The most entries to read.
-    pub count: Option<usize>,
-}
-
-impl RangeQuery {
-    fn is_short(&self) -> bool {
-        self.count.is_some_and(|count| count <= SHORT_READ)
-    }
-}
-
-/// Reads the entries of a range with `XRANGE`, oldest first; and what there is
-/// to tell of it.
-///
-/// Without `count` the range ends at what is the last entry when the read
-/// begins, so that it ends while producers keep writing. A missing stream has
-/// no entries. A connection that breaks, once there was one, is made again for
-/// up to ten seconds, and the read goes on after the last entry decoded.
-///
-/// # Errors
-/// Any of [`Error`]'s; where values do not fit their dtypes, the error of the
-/// first such entry.
-pub async fn read_range(
-    address: &Arc<Address>,
-    query: &RangeQuery,
-    plan: &Arc<Plan>,
-) -> Result<(Table, Vec<Note>)> {
-    let mut decoder = Decoder::new(plan.clone());
-    let mut link = Link::new(address.clone(), RETRY_BUDGET);
-    let mut chunks = Vec::new();
-    if query.count != Some(0) {
-        let windows = loop {
-            match plan_windows(&mut link, query).await {
-                Ok(windows) => break windows,
-                Err(error) => link.failed(error)?,
-            }
-        };
-        if let Some(windows) = windows {
-            let mut reader = RangeReader::new(&query.stream, plan.clone(), windows);
-            reader.is_short = query.is_short();
-            reader
-                .read_all(&mut link, &mut decoder, query.count)
-                .await?;
-            if !reader.windows.is_waiting() {
-                link.keep();
-            }
-            chunks = reader.runs.finish().collect();
-        } else {
-            link.keep();
-        }
-    }
-    if let Some(count) = query.count {
-        keep_first(&mut chunks, count);
-    }
-    let notes = link.take_notes();
-    Ok((Table::new(plan, decoder.names(), chunks), notes))
-}
-
-fn keep_first(chunks: &mut Vec<Chunk>, mut count: usize) {
-    chunks.retain_mut(|chunk| {
-        chunk.truncate(count);
-        count -= chunk.rows();
-        chunk.rows() > 0
-    });
-}
-
-/// Finds out what there is to read; nothing, if the range has no IDs.
-async fn plan_windows(link: &mut Link, query: &RangeQuery) -> Result<Option<Windows>> {
-    let connection = link.ready().await?;
-    if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
-        let range = IdRange::new(start, end);
-        return Ok(range.map(Windows::new));
-    }
-    let extent = extent(connection, &query.stream).await?;
-    let start = match query.start {
-        Start::At(start) => Some(start),
-        Start::AfterLast => extent.passed.next(),
-        Start::Never => None,
-    };
-    let (Some(start), End::At(end)) = (start, query.end) else {
-        return Ok(None);
-    };
-    let range = extent.within(start, end);
-    Ok(range.map(|range| windows_of(range, extent)))
-}
-
-/// A plan for a range of a stream of which the extent is known.
-pub fn windows_of(range: IdRange, extent: Extent) -> Windows {
-    let windows = Windows::new(range).with_round_trip(extent.round_trip);
-    match extent.density {
-        Some(ids) => windows.with_density(ids),
-        None => windows,
-    }
-}
-
+pub const CHUNK_ROWS: usize = 65_536;
 /// Reads one range, window after window, and keeps what came in order.
 ///
 /// It may be cancelled anywhere, and goes on where it was.
@@ -138,7 +28,7 @@ pub struct RangeReader {
     /// The first entry that does not fit. Nothing after it is read.
     misfit: Option<Box<DecodeError>>,
     /// Whether few entries are wanted, so that they are here in a moment.
-    is_short: bool,
+    pub is_short: bool,
 }
 
 impl RangeReader {
@@ -152,36 +42,6 @@ impl RangeReader {
             in_reply: None,
             misfit: None,
             is_short: false,
-        }
-    }
-
-    async fn read_all(
-        &mut self,
-        link: &mut Link,
-        decoder: &mut Decoder,
-        count: Option<usize>,
-    ) -> Result<()> {
-        loop {
-            let wanted = count.map(|count| count.saturating_sub(self.runs.rows_from_first()));
-            if wanted == Some(0) {
-                return Ok(());
-            }
-            if self.is_finished() {
-                return self
-                    .misfit
-                    .take()
-                    .map_or(Ok(()), |misfit| Err(Error::Decode(misfit)));
-            }
-            match self.exchange(link, decoder, wanted).await {
-                Ok(()) => {}
-                Err(Error::Decode(misfit)) => self.stop_before(link, decoder, misfit),
-                Err(error) => {
-                    self.lost(link, decoder);
-                    // Where there is no more to be had, the misfit is what is known.
-                    let known = |error| self.misfit.take().map_or(error, Error::Decode);
-                    link.failed(error).map_err(known)?;
-                }
-            }
         }
     }
 

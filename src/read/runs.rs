@@ -133,13 +133,6 @@ impl Runs {
             run.next = covered.end().next();
         }
     }
-
-    /// The finished rows, in order.
-    pub fn finish(self) -> impl Iterator<Item = Chunk> {
-        let rows = self.runs.into_iter().map(|run| run.rows);
-        rows.filter(|rows| rows.rows() > 0)
-            .map(ChunkBuilder::finish)
-    }
 }
 
 impl Run {

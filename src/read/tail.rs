@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::extent::extent;
 use super::link::Link;
-use super::range::{RangeReader, windows_of};
+use super::range::RangeReader;
 use super::receive;
+use super::scan::windows_of;
 use super::source::{Ask, Pulled, Request, Rows};
 use crate::command;
 use crate::decode::{ChunkBuilder, Decoder, Plan, Shape};
