@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -240,7 +241,8 @@ def test_what_is_refused(
     error = caught.value
     assert (error.stream, error.entry_id, error.field) == (stream, "2-0", "v")
     expected = full(dtype)
-    if expected.base_type() not in (pl.Categorical, pl.Decimal):
+    # Those two are printed otherwise by older versions of Polars.
+    if not re.search("Categorical|precision=None", str(expected)):
         assert f"expected {expected}, got " in str(error)
     # What comes before and after it stays what it is.
     fitting = next((sample for other, sample, _ in TAKEN if str(other) == str(dtype)), "null")
@@ -340,8 +342,9 @@ def test_a_dtype_may_be_deep_and_not_too_deep(
     for _ in range(60):
         got = got.explode()
     assert got.to_list() == [7, None]
-    with pytest.raises(ValueError, match="128"):
-        redis.read_stream(redis_url, stream, {"v": nest(200)})
+    for depth in (200, 5000):
+        with pytest.raises(ValueError, match=r'field "v": .* 128 deep'):
+            redis.read_stream(redis_url, stream, {"v": nest(depth)})
 
 
 @pytest.mark.parametrize(
@@ -430,6 +433,16 @@ def test_every_way_a_frame_is_handed_over(
         return [df async for df in batches]
 
     same(asyncio.run(collect()))
+    # Polars 1.30 itself fails on IO sources with a List of Categorical in a Struct, with Arrays of
+    # no values, or with a zero byte in a name.
+    flat = {name: schema[name] for name in ("e", "c", "n")}
+    lazy = redis.scan_stream(redis_url, stream, flat)
+    for engine in ("in-memory", "streaming"):
+        df = lazy.collect(engine=engine)
+        # Of an IO source's Enum, too, Polars 1.30 makes a Categorical.
+        assert df.schema["e"] in (COLOURS, pl.Categorical)
+        assert df.rows() == whole.select("_id", "_ts", *flat).rows()
+    assert lazy.filter(pl.col("e") == "red").select("n").collect().height == 37
     as_group = redis.read_stream(redis_url, stream, schema, group="g", consumer="c")
     assert_frame_equal(as_group, whole, categorical_as_str=True)
     empty = redis.read_stream(redis_url, "no such stream", schema)

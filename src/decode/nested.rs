@@ -247,3 +247,129 @@ impl Structs {
         Box::new(StructArray::new(dtype, rows, columns, validity))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dtype::TimeUnit;
+    use super::*;
+
+    /// A dtype, texts that fit, and texts that do not.
+    fn kinds() -> Vec<(FieldType, [&'static str; 3], [&'static str; 2])> {
+        let point = FieldType::Struct(vec![
+            Field {
+                name: "x".to_owned(),
+                dtype: FieldType::Int64,
+            },
+            Field {
+                name: "near".to_owned(),
+                dtype: FieldType::List(Box::new(FieldType::String)),
+            },
+        ]);
+        let lists = FieldType::List(Box::new(FieldType::Int64));
+        vec![
+            (
+                lists.clone(),
+                ["[1, 2]", "[]", "[null, 3]"],
+                ["[1, x]", "[1, 2.5]"],
+            ),
+            (
+                FieldType::Array(Box::new(lists), 2),
+                ["[[1], [2, 3]]", "[null, []]", "[[4], null]"],
+                ["[[1], [2], [3]]", "[[1], [2, \"x\"]]"],
+            ),
+            (
+                FieldType::Array(Box::new(FieldType::Int64), 0),
+                ["[]", " []", "[ ]"],
+                ["[1]", "{}"],
+            ),
+            (
+                point.clone(),
+                [
+                    "{\"x\": 1, \"near\": [\"a\"]}",
+                    "{}",
+                    "{\"near\": [null, \"long enough to be apart\"]}",
+                ],
+                [
+                    "{\"x\": 1, \"near\": [\"a\", 2]}",
+                    "{\"near\": [\"a\"], \"x\": \"1\"}",
+                ],
+            ),
+            (
+                FieldType::List(Box::new(point)),
+                ["[{\"x\": 1}, null]", "[{\"near\": [\"a\"]}]", "[]"],
+                [
+                    "[{\"x\": 1, \"near\": [\"a\"]}, 5]",
+                    "[{\"near\": [\"a\"], \"x\": 1.5}]",
+                ],
+            ),
+            (
+                FieldType::Duration(TimeUnit::Microseconds),
+                ["PT1S", "-5", "P1D"],
+                ["P1Y", "1.5"],
+            ),
+        ]
+    }
+
+    /// The array of these texts, none of which is replaced or taken back.
+    fn plainly(dtype: &FieldType, rows: &[Option<&str>]) -> String {
+        let mut column = Column::with_room(dtype, 0);
+        for (row, text) in rows.iter().enumerate() {
+            if let Some(text) = text {
+                assert!(column.set(row, text.as_bytes()), "{dtype}: {text}");
+            }
+        }
+        format!("{:?}", column.finish(rows.len()))
+    }
+
+    #[test]
+    fn rows_are_left_out_replaced_refused_and_taken_back() {
+        for (dtype, [a, b, c], bad) in kinds() {
+            let mut column = Column::with_room(&dtype, 0);
+            assert!(column.set(0, a.as_bytes()));
+            for text in bad {
+                assert!(!column.set(2, text.as_bytes()), "{dtype}: {text}");
+            }
+            assert!(column.set(2, a.as_bytes()));
+            assert!(column.set(2, b.as_bytes()));
+            for text in bad {
+                assert!(column.set(3, c.as_bytes()));
+                assert!(!column.set(3, text.as_bytes()), "{dtype}: {text}");
+            }
+            assert!(column.set(4, a.as_bytes()));
+            assert!(column.set(7, b.as_bytes()));
+            column.truncate(7);
+            assert!(column.set(5, c.as_bytes()));
+            let rows = [Some(a), None, Some(b), None, Some(a), Some(c), None, None];
+            let array = column.finish(rows.len());
+            assert_eq!(format!("{array:?}"), plainly(&dtype, &rows), "{dtype}");
+            assert_eq!(array.null_count(), 4, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn what_is_null_is_no_misfit() {
+        for (dtype, [a, ..], _) in kinds() {
+            let mut column = Column::with_room(&dtype, 0);
+            let is_json = !matches!(dtype, FieldType::Duration(_));
+            assert_eq!(column.set(0, b"null"), is_json);
+            assert_eq!(column.set(1, b" null\n"), is_json);
+            assert!(column.set(2, a.as_bytes()));
+            let array = column.finish(3);
+            assert_eq!(
+                format!("{array:?}"),
+                plainly(&dtype, &[None, None, Some(a)])
+            );
+        }
+    }
+
+    #[test]
+    fn a_column_without_rows_has_its_dtype() {
+        for (dtype, [a, ..], _) in kinds() {
+            let empty = Column::with_room(&dtype, 0).finish(0);
+            let mut column = Column::with_room(&dtype, 0);
+            column.set(0, a.as_bytes());
+            assert_eq!(empty.dtype(), column.finish(1).dtype());
+            assert_eq!(Column::with_room(&dtype, 0).finish(5).null_count(), 5);
+        }
+    }
+}

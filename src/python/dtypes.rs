@@ -28,7 +28,7 @@ pub fn to_field((name, dtype): &(String, Bound<'_, PyAny>)) -> PyResult<Field> {
         }),
         Err(Refusal::Raised(error)) => Err(error),
         Err(Refusal::Refused(reason)) => {
-            let dtype = dtype.str()?;
+            let dtype = printed(dtype)?;
             Err(PyValueError::new_err(format!(
                 "schema: field {name:?}: cannot make a column of {dtype}: {reason}"
             )))
@@ -84,6 +84,19 @@ pub fn to_polars<'py>(py: Python<'py>, dtype: &FieldType) -> PyResult<Bound<'py,
         // Those without parameters are printed by their name.
         plain => class(&plain.to_string())?.call0(),
     }
+}
+
+/// The dtype as Polars prints it, if that is not too long or too deep to print.
+fn printed(dtype: &Bound<'_, PyAny>) -> PyResult<String> {
+    const SHOWN: usize = 200;
+    let Ok(text) = dtype.str() else {
+        return Ok(dtype.get_type().name()?.to_string());
+    };
+    let text = text.to_string();
+    Ok(match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    })
 }
 
 /// Why a dtype is not taken.
