@@ -43,6 +43,9 @@ pub fn parse_duration(text: &[u8], unit: TimeUnit) -> Option<i64> {
     }
 }
 
+/// Digits of a fraction of a duration that count: a week has fewer nanoseconds.
+const MAX_DENOMINATOR: i128 = 10i128.pow(18);
+
 /// Days since 1970 of `YYYY-MM-DD`.
 pub fn iso_date(text: &[u8]) -> Option<i32> {
     let mut rest = Rest(text);
@@ -290,8 +293,9 @@ impl Rest<'_> {
         let Some(number) = ahead.number() else {
             return Some(0);
         };
+        let nanoseconds = i128::from(seconds * NANOSECONDS);
         let fraction = if ahead.take(b'.') {
-            Some(ahead.fraction()?.0)
+            Some(ahead.fraction_of(nanoseconds)?)
         } else {
             None
         };
@@ -303,11 +307,24 @@ impl Rest<'_> {
             return None;
         }
         *is_fraction = fraction.is_some();
-        let whole = number.and_then(|n| n.checked_mul(i128::from(seconds * NANOSECONDS)));
-        let part = i128::from(fraction.unwrap_or(0) * seconds);
+        let whole = number.and_then(|n| n.checked_mul(nanoseconds));
+        let part = fraction.unwrap_or(0);
         *total = (*total).and_then(|total| total.checked_add(whole?)?.checked_add(part));
         *self = ahead;
         Some(1)
+    }
+
+    /// So much of `whole` as the digits behind a point say, cut to an integer.
+    fn fraction_of(&mut self, whole: i128) -> Option<i128> {
+        let (mut numerator, mut denominator) = (i128::from(self.digit()?), 10);
+        while let Some(digit) = self.digit() {
+            // More digits change no nanosecond of a week.
+            if denominator < MAX_DENOMINATOR {
+                numerator = numerator * 10 + i128::from(digit);
+                denominator *= 10;
+            }
+        }
+        Some(whole * numerator / denominator)
     }
 
     /// A number of one digit or more, if one comes next; its value, unless there
@@ -640,6 +657,14 @@ mod tests {
                 "{text}"
             );
         }
+        assert_eq!(
+            parse_duration(b"PT0.333333333333H", Microseconds),
+            Some(1_199_999_999)
+        );
+        assert_eq!(
+            parse_duration(b"PT0.33333333333333333333333H", Nanoseconds),
+            Some(1_199_999_999_999)
+        );
         assert_eq!(
             parse_duration(b"PT9223372036.854775807S", Nanoseconds),
             Some(i64::MAX)
