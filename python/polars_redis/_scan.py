@@ -25,6 +25,9 @@ _ID_DTYPES: dict[str, pl.DataType] = {
 }
 """Dtypes of the columns made of the entry ID, in their order."""
 
+_KEEPS_CATEGORIES = tuple(int(part) for part in pl.__version__.split(".")[:2]) >= (1, 36)
+"""Whether Polars takes Enum and Categorical from a source: older ones lose or mix them up."""
+
 
 def scan_stream(
     url: str,
@@ -261,7 +264,17 @@ class StreamSource:
             bounds = f"{self.arguments['start_id']} to {self.arguments['end_id']}"
             shown["explain_name"] = f"REDIS STREAM {self.stream!r}"
             shown["explain_detail"] = f"{self.shown_url}, {bounds}"
-        return register_io_source(self, schema=self.schema, **shown)
+        frame = register_io_source(self, schema=self.schema, **shown)
+        casts = [pl.col(name).cast(dtype) for name, dtype in self.cast_behind()]
+        return frame.with_columns(casts) if casts else frame
+
+    def cast_behind(self) -> list[tuple[str, Any]]:
+        """Give the fields that become what they are only behind the source."""
+        if _KEEPS_CATEGORIES:
+            return []
+        given = self.arguments["schema"] or []
+        fields = ((name, pl.Series(dtype=dtype).dtype) for name, dtype in given)
+        return [(name, dtype) for name, dtype in fields if _stored(dtype) != dtype]
 
     def schema(self) -> pl.Schema:
         """Give the schema of the frame; samples the stream for it if need be."""
@@ -275,7 +288,8 @@ class StreamSource:
         ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
         # Polars wants to know all parameters of a dtype; it fills in what was left out.
         fields = {name: pl.Series(dtype=dtype).dtype for name, dtype in self.fields()}
-        return pl.Schema({**ids, **fields})
+        stored = {name: _stored(dtype) for name, dtype in self.cast_behind()}
+        return pl.Schema({**ids, **fields, **stored})
 
     def id_columns(self) -> IdColumns:
         """Give the names of the columns made of the entry ID."""
@@ -315,7 +329,13 @@ class StreamSource:
             if wanted is not None:
                 wanted |= set(predicate.meta.root_names())
         batches = _core.ScanBatches(
-            self.url, self.stream, self.projected(wanted), bounds, n_rows, batch_size
+            self.url,
+            self.stream,
+            self.projected(wanted),
+            bounds,
+            n_rows,
+            batch_size,
+            casts=_KEEPS_CATEGORIES,
         )
         is_empty = True
         for frame in batches:
@@ -339,6 +359,20 @@ class StreamSource:
             **{f"{part}_column": name for part, name in kept.items()},
             "schema": [(name, dtype) for name, dtype in fields if name in wanted],
         }
+
+
+def _stored(dtype: pl.DataType) -> pl.DataType:
+    """Give the dtype of a column before Polars casts it: categories are text."""
+    if isinstance(dtype, (pl.Categorical, pl.Enum)):
+        return pl.String()
+    if isinstance(dtype, pl.List):
+        return pl.List(_stored(dtype.inner))  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Array):
+        return pl.Array(_stored(dtype.inner), dtype.size)  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        fields = dtype.fields
+        return pl.Struct([pl.Field(field.name, _stored(field.dtype)) for field in fields])  # type: ignore[arg-type]
+    return dtype
 
 
 def _narrowed(

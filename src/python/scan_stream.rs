@@ -169,9 +169,10 @@ struct State {
 #[pymethods]
 impl ScanBatches {
     /// Connects when it is first advanced. `n_rows` limits the rows beside the
-    /// count that is among the arguments.
+    /// count that is among the arguments. Without `casts` the columns stay what
+    /// they are before Polars casts them.
     #[new]
-    #[pyo3(signature = (url, stream, arguments, bounds = None, n_rows = None, batch_size = None))]
+    #[pyo3(signature = (url, stream, arguments, bounds = None, n_rows = None, batch_size = None, casts = true))]
     fn new(
         url: &Bound<'_, PyAny>,
         stream: &Bound<'_, PyAny>,
@@ -179,11 +180,15 @@ impl ScanBatches {
         bounds: Option<IdBounds>,
         n_rows: Option<usize>,
         batch_size: Option<usize>,
+        casts: bool,
     ) -> PyResult<Self> {
         let address = address(url)?;
         let arguments = Arguments(arguments);
         let plan = arguments.plan()?;
-        let frames = arguments.frames(&plan)?;
+        let frames = match casts {
+            true => arguments.frames(&plan)?,
+            false => Frames::default(),
+        };
         let mut query = arguments.range(text("stream", stream)?)?;
         query.count = query.count.into_iter().chain(n_rows).min();
         if let Some(IdBounds(condition)) = bounds {
