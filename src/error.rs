@@ -134,7 +134,7 @@ pub struct DecodeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misfit {
     /// The text is not one of the dtype's; the text is shortened.
-    Value { dtype: &'static str, text: String },
+    Value { dtype: String, text: String },
     /// A discovered field has the name of an id column.
     NameClash,
     /// A discovered field's name is not UTF-8, so no column can carry it.

@@ -109,6 +109,34 @@ def check_round_trip(url: str) -> None:
     require(total == 3.5, "Polars computes on the frame")
 
 
+def check_types(url: str) -> None:
+    """Dtypes that Polars takes over as they are, and those that it casts."""
+    stream = f"smoke:{uuid.uuid4().hex}"
+    texts = {
+        "at": "2024-01-01T12:00:00+02:00",
+        "cost": "1.50",
+        "kind": "b",
+        "deep": '[{"kind": "a", "took": "PT1S"}, null]',
+        "pair": "[1, null]",
+    }
+    xadd(url, stream, "1-0", *(word for pair in texts.items() for word in pair))
+    kinds = pl.Enum(["a", "b"])
+    schema = {
+        "at": pl.Datetime("us", "UTC"),
+        "cost": pl.Decimal(10, 2),
+        "kind": kinds,
+        "deep": pl.List(pl.Struct({"kind": kinds, "took": pl.Duration("ms")})),
+        "pair": pl.Array(pl.Int64, 2),
+    }
+    frame = redis.read_stream(url, stream, schema, include_id=False, include_timestamp=False)
+    require(dict(frame.schema) == schema, f"read {frame.schema}")
+    noon, cost, kind, deep, pair = frame.row(0)
+    require(noon.hour == 10 and str(cost) == "1.50" and kind == "b", f"read {frame}")
+    require(deep[0]["took"].seconds == 1 and deep[1] is None and pair == [1, None], f"read {frame}")
+    guess = redis.infer_stream_schema(url, stream)
+    require(guess["pair"] == pl.List(pl.Int64), f"guessed {guess}")
+
+
 def check_iterators(url: str) -> None:
     """What was added comes in batches, to the thread and to asyncio."""
     stream = f"smoke:{uuid.uuid4().hex}"
@@ -156,6 +184,7 @@ def main() -> None:
     with some_server(wanted.url) as url:
         if url is not None:
             check_round_trip(url)
+            check_types(url)
             check_iterators(url)
     done = "round trip" if url is not None else "no server, so no round trip"
     where = Path(redis.__file__).parent

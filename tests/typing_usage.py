@@ -5,7 +5,7 @@ A wrong use carries a ``type: ignore`` that mypy would call unused if the types 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 
 import polars as pl
 from typing_extensions import assert_type
@@ -25,6 +25,23 @@ def schemas() -> None:
     redis.read_stream(URL, "events", schema={"user": str, "value": float})
     redis.read_stream(URL, "events", schema=pl.Schema({"user": pl.String()}))
     redis.read_stream(URL, "events", schema=None)
+
+
+def nested_schemas() -> None:
+    point = pl.Struct({"x": pl.Int64, "at": pl.Datetime("ms", "UTC")})
+    redis.read_stream(URL, "events", {"near": pl.List(point), "pair": pl.Array(pl.Int64, 2)})
+    redis.read_stream(URL, "events", {"day": date, "cost": pl.Decimal(10, 2), "tags": list[str]})
+    redis.read_stream(URL, "events", {"kind": pl.String, "cost": pl.Decimal(10, 2), "n": int})
+    redis.read_stream(URL, "events", {"a": pl.Int8, "b": pl.Duration}.items())
+    redis.read_stream(URL, "events", ((name, pl.Int64) for name in "ab"))
+    redis.read_stream(URL, "events", [("kind", pl.Enum(["a", "b"])), ("took", pl.Duration)])
+
+
+def guessed() -> pl.DataFrame:
+    schema = assert_type(redis.infer_stream_schema(URL, "events"), pl.Schema)
+    redis.infer_stream_schema(URL, "events", None)
+    redis.infer_stream_schema(URL, "events", infer_schema_length=10)
+    return redis.read_stream(URL, "events", schema)
 
 
 def ranges() -> None:
@@ -129,6 +146,9 @@ def wrong() -> None:
     redis.read_stream(URL, "events", start_id=1.5)  # type: ignore[arg-type]
     redis.read_stream(URL, "events", strict="no")  # type: ignore[arg-type]
     redis.read_stream(URL, "events", no_such_option=1)  # type: ignore[call-arg]
+    redis.read_stream(URL, "events", {"n": "Int64"})  # type: ignore[dict-item]
+    redis.read_stream(URL, "events", ["n"])  # type: ignore[list-item]
+    redis.infer_stream_schema(URL, "events", "100")  # type: ignore[arg-type]
     redis.iter_stream(URL, "events", batch_size="100")  # type: ignore[arg-type]
     redis.ack_entries(URL, "events", "g", [1])  # type: ignore[list-item]
 

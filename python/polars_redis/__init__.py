@@ -15,6 +15,7 @@ from polars_redis._iterate import (
 )
 from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
+from polars_redis._schema import infer_stream_schema
 
 __version__ = version("polars-redis")
 
@@ -26,6 +27,7 @@ __all__ = [
     "ack_entries",
     "ack_entries_async",
     "exceptions",
+    "infer_stream_schema",
     "iter_stream",
     "iter_stream_async",
     "read_stream",

@@ -10,13 +10,20 @@ import polars as pl
 from polars.datatypes import DataTypeClass
 
 if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterator, Sequence
+
     from polars.datatypes import DataType
 
+SchemaDtype: TypeAlias = "DataType | DataTypeClass | type[Any]"
 SchemaLike: TypeAlias = (
-    "Mapping[str, DataType | DataTypeClass | type[Any]] "
-    "| Iterable[tuple[str, DataType | DataTypeClass | type[Any]]]"
+    "Mapping[str, SchemaDtype] | Sequence[tuple[str, SchemaDtype]]"
+    "| Iterator[tuple[str, SchemaDtype]] | ItemsView[str, SchemaDtype]"
 )
-"""Field names and dtypes; Python types stand for dtypes as in Polars."""
+"""Field names and dtypes; Python types stand for dtypes as in Polars.
+
+Any iterable of pairs works. But a mapping is an iterable too: were that said here, a type checker
+would not know what to take a dict of classes and instances for.
+"""
 
 _INCLUDES = {
     "id_column": "include_id",
@@ -65,7 +72,7 @@ def _to_dtype(name: str, dtype: Any) -> DataType | DataTypeClass:
     if isinstance(dtype, DataTypeClass):
         return dtype
     try:
-        return pl.Schema([(name, dtype)])[name]
+        return pl.Field(name, dtype).dtype
     except (TypeError, ValueError) as error:
         msg = f"schema: field {name!r}: {dtype!r} is not a dtype"
         raise TypeError(msg) from error

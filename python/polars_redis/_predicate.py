@@ -74,6 +74,12 @@ class _Walk:
     def bounds(self, node: Any) -> IdBounds | None:
         """Give what a condition says of entry IDs; None if nothing."""
         kind, content = _only(node)
+        if kind == "Literal":
+            # Polars makes a condition that cannot hold one, such as is_in of nothing.
+            constant = _evaluate(node)
+            if constant is None or constant.dtype != pl.Boolean:
+                return None
+            return None if constant.any() else IdBounds.nothing()
         if kind == "BinaryExpr":
             return self.binary(content["op"], content["left"], content["right"])
         if kind == "Function":

@@ -62,7 +62,9 @@ def read_stream(
     schema
         Field names and dtypes. Fields that it does not name are passed over;
         a field that an entry lacks is null. Python types work as dtypes.
-        String, Binary, Boolean, and all integer and float dtypes are supported.
+        Numbers are decimal; dates, times and durations are ISO 8601 or counts in
+        the column's unit; lists, arrays and structs are JSON; an Enum takes its
+        categories. `infer_stream_schema` guesses a schema to begin with.
         Without a schema every field is a column of String, in order of first
         appearance.
     start_id

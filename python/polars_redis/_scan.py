@@ -245,7 +245,7 @@ class StreamSource:
         self.url = url
         self.stream = stream
         self.arguments = arguments
-        self.sampled: list[str] = []
+        self.sampled: list[str] | None = None
 
     def __repr__(self) -> str:
         return f"StreamSource({self.shown_url!r}, {self.stream!r})"
@@ -265,22 +265,25 @@ class StreamSource:
 
     def schema(self) -> pl.Schema:
         """Give the schema of the frame; samples the stream for it if need be."""
+        # An empty stream has told nothing yet.
+        self.sampled = self.sampled or None
         names = self.id_columns()._asdict()
         ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
-        return pl.Schema({**ids, **dict(self.fields())})
+        # Polars wants to know all parameters of a dtype; it fills in what was left out.
+        fields = {name: pl.Series(dtype=dtype).dtype for name, dtype in self.fields()}
+        return pl.Schema({**ids, **fields})
 
     def id_columns(self) -> IdColumns:
         """Give the names of the columns made of the entry ID."""
         return IdColumns(*(self.arguments[f"{part}_column"] for part in IdColumns._fields))
 
     def fields(self) -> list[tuple[str, Any]]:
-        """Give the fields to read."""
+        """Give the fields to read: those of the schema, or those last sampled."""
         schema: list[tuple[str, Any]] | None = self.arguments["schema"]
         if schema is not None:
             return schema
-        # Once for each frame, so that what Polars plans with is what it gets; but an
-        # empty stream has told nothing yet.
-        if not self.sampled:
+        # What Polars plans with is what it gets, however the stream grows meanwhile.
+        if self.sampled is None:
             self.sampled = self.sample()
         return [(name, pl.String()) for name in self.sampled]
 

@@ -8,8 +8,9 @@ use polars_arrow::bitmap::MutableBitmap;
 use polars_arrow::datatypes::ArrowDataType;
 
 use super::column::Column;
+use super::dtype::FieldType;
 use super::names::Names;
-use super::plan::{FieldType, Fields, Plan};
+use super::plan::{Fields, Plan};
 use super::views::Views;
 use crate::entry_id::EntryId;
 
@@ -33,6 +34,8 @@ pub struct ChunkBuilder {
     timestamp: Option<Numbers>,
     sequence: Option<Numbers>,
     columns: Vec<Column>,
+    /// The dtype of columns that are discovered.
+    discovered: FieldType,
     appeared: Appeared,
 }
 
@@ -59,7 +62,7 @@ impl ChunkBuilder {
         let columns = match plan.fields() {
             Fields::Schema(fields) => fields
                 .iter()
-                .map(|field| Column::with_room(field.dtype, room))
+                .map(|field| Column::with_room(&field.dtype, room))
                 .collect(),
             Fields::Discover => Vec::new(),
         };
@@ -72,6 +75,7 @@ impl ChunkBuilder {
             timestamp: ids.timestamp.as_ref().map(|_| Numbers::with_room(room)),
             sequence: ids.sequence.as_ref().map(|_| Numbers::with_room(room)),
             columns,
+            discovered: plan.discovered().clone(),
             appeared: Vec::new(),
         }
     }
@@ -125,7 +129,7 @@ impl ChunkBuilder {
             let is_common = self.rows == 0 && column < MAX_ROOMY_COLUMNS;
             let room = if is_common { self.room } else { 0 };
             self.columns
-                .resize_with(column + 1, || Column::with_room(FieldType::String, room));
+                .resize_with(column + 1, || Column::with_room(&self.discovered, room));
         }
         let values = &mut self.columns[column];
         if values.is_untouched() {
@@ -342,10 +346,10 @@ impl Chunk {
     }
 
     /// A discovered column, all null if no entry here has the field.
-    fn string_or_null(&self, at: Option<usize>) -> ArrayRef {
+    fn field_or_null(&self, at: Option<usize>, dtype: &FieldType) -> ArrayRef {
         match at {
             Some(at) => self.fields[at].clone(),
-            None => Column::with_room(FieldType::String, 0).finish(self.rows),
+            None => Column::with_room(dtype, 0).finish(self.rows),
         }
     }
 }
@@ -402,7 +406,7 @@ impl Table {
             Fields::Schema(fields) => {
                 columns.extend(fields.iter().enumerate().map(|(at, field)| TableColumn {
                     name: field.name.clone(),
-                    dtype: field.dtype,
+                    dtype: field.dtype.clone(),
                     chunks: chunks.iter().map(|c| c.fields[at].clone()).collect(),
                 }));
             }
@@ -410,7 +414,7 @@ impl Table {
                 chunks
                     .iter_mut()
                     .for_each(|chunk| chunk.name_columns(names));
-                columns.extend(discovered(&chunks));
+                columns.extend(discovered(&chunks, plan.discovered()));
             }
         }
         Self { rows, columns }
@@ -426,7 +430,7 @@ fn first_value(array: &dyn Array) -> Option<usize> {
 }
 
 /// The discovered columns of chunks, in order of first appearance.
-fn discovered(chunks: &[Chunk]) -> Vec<TableColumn> {
+fn discovered(chunks: &[Chunk], dtype: &FieldType) -> Vec<TableColumn> {
     let mut order: Vec<&Arc<str>> = Vec::new();
     let mut seen = HashSet::new();
     for (name, _) in chunks.iter().flat_map(|chunk| &chunk.named) {
@@ -440,11 +444,11 @@ fn discovered(chunks: &[Chunk]) -> Vec<TableColumn> {
         .collect();
     let column = |name: &Arc<str>| TableColumn {
         name: name.to_string(),
-        dtype: FieldType::String,
+        dtype: dtype.clone(),
         chunks: chunks
             .iter()
             .zip(&by_name)
-            .map(|(chunk, named)| chunk.string_or_null(named.get(name).copied()))
+            .map(|(chunk, named)| chunk.field_or_null(named.get(name).copied(), dtype))
             .collect(),
     };
     order.into_iter().map(column).collect()

@@ -7,16 +7,25 @@
 
 mod chunk;
 mod column;
+mod decimal;
+mod dtype;
+mod infer;
+mod json;
 mod names;
+mod nested;
 mod plan;
+mod temporal;
 mod text;
 mod views;
 
 use std::sync::Arc;
 
 pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
+pub use decimal::MAX_PRECISION;
+pub use dtype::{Categories, Field, FieldType, TimeUnit};
+pub use infer::guess_fields;
 pub use names::Names;
-pub use plan::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
+pub use plan::{Fields, IdColumns, OnMisfit, Plan};
 
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Misfit, shorten};
@@ -436,7 +445,7 @@ impl Entries {
             id: self.id,
             field: column.clone().unwrap_or_default(),
             reason: Misfit::Value {
-                dtype: FieldType::Int64.name(),
+                dtype: FieldType::Int64.to_string(),
                 text: shorten(value.to_string().as_bytes()),
             },
         }
@@ -500,8 +509,8 @@ impl Entries {
             return;
         }
         let dtype = match self.plan.fields() {
-            Fields::Schema(fields) => fields[column].dtype.name(),
-            Fields::Discover => FieldType::String.name(),
+            Fields::Schema(fields) => fields[column].dtype.to_string(),
+            Fields::Discover => self.plan.discovered().to_string(),
         };
         let text = shorten(value);
         self.misfits.push((column, Misfit::Value { dtype, text }));

@@ -2,89 +2,16 @@
 
 use std::collections::HashMap;
 
+use super::dtype::{Field, FieldType};
 use crate::error::{Error, Result};
-
-/// Dtypes that a field can be decoded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FieldType {
-    String,
-    Binary,
-    Boolean,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Int128,
-    UInt8,
-    UInt16,
-    UInt32,
-    UInt64,
-    UInt128,
-    Float32,
-    Float64,
-}
-
-impl FieldType {
-    /// Every dtype, in the order in which messages list them.
-    pub const ALL: [Self; 15] = [
-        Self::String,
-        Self::Binary,
-        Self::Boolean,
-        Self::Int8,
-        Self::Int16,
-        Self::Int32,
-        Self::Int64,
-        Self::Int128,
-        Self::UInt8,
-        Self::UInt16,
-        Self::UInt32,
-        Self::UInt64,
-        Self::UInt128,
-        Self::Float32,
-        Self::Float64,
-    ];
-
-    /// The dtype that Polars gives this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
-    }
-
-    /// The name that Polars gives the dtype.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::String => "String",
-            Self::Binary => "Binary",
-            Self::Boolean => "Boolean",
-            Self::Int8 => "Int8",
-            Self::Int16 => "Int16",
-            Self::Int32 => "Int32",
-            Self::Int64 => "Int64",
-            Self::Int128 => "Int128",
-            Self::UInt8 => "UInt8",
-            Self::UInt16 => "UInt16",
-            Self::UInt32 => "UInt32",
-            Self::UInt64 => "UInt64",
-            Self::UInt128 => "UInt128",
-            Self::Float32 => "Float32",
-            Self::Float64 => "Float64",
-        }
-    }
-}
-
-/// A field to decode, and the dtype to decode it to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    pub name: String,
-    pub dtype: FieldType,
-}
 
 /// Which fields to decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fields {
     /// These, in this order; others are passed over.
     Schema(Vec<Field>),
-    /// Every field there is, in order of first appearance, as String.
+    /// Every field there is, in order of first appearance, as String unless the
+    /// plan says otherwise.
     Discover,
 }
 
@@ -124,6 +51,8 @@ pub struct Plan {
     fields: Fields,
     on_misfit: OnMisfit,
     keeps_entry_ids: bool,
+    /// What discovered fields become.
+    discovered: FieldType,
 }
 
 impl Plan {
@@ -165,6 +94,7 @@ impl Plan {
             fields,
             on_misfit,
             keeps_entry_ids: false,
+            discovered: FieldType::String,
         })
     }
 
@@ -173,6 +103,17 @@ impl Plan {
     pub fn keeping_entry_ids(mut self) -> Self {
         self.keeps_entry_ids = true;
         self
+    }
+
+    /// The same plan, with discovered fields as Binary.
+    pub fn discovering_bytes(mut self) -> Self {
+        self.discovered = FieldType::Binary;
+        self
+    }
+
+    /// The dtype of discovered fields.
+    pub(crate) fn discovered(&self) -> &FieldType {
+        &self.discovered
     }
 
     /// Whether each row's ID is kept beside the columns.

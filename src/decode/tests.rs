@@ -11,9 +11,9 @@ fn plan(schema: &[(&str, FieldType)], on_misfit: OnMisfit) -> Arc<Plan> {
         sequence: Some("_seq".into()),
         deliveries: None,
     };
-    let field = |&(name, dtype): &(&str, FieldType)| Field {
-        name: name.into(),
-        dtype,
+    let field = |(name, dtype): &(&str, FieldType)| Field {
+        name: (*name).to_owned(),
+        dtype: dtype.clone(),
     };
     let fields = match schema {
         [] => Fields::Discover,
@@ -218,7 +218,7 @@ fn a_value_that_does_not_fit_names_entry_and_field() {
         .err()
         .unwrap();
     let reason = Misfit::Value {
-        dtype: "Int64",
+        dtype: "Int64".to_owned(),
         text: "\"1.5\"".into(),
     };
     let field = "n".into();

@@ -77,8 +77,14 @@ impl Integer for u128 {
     }
 }
 
+/// Whether it is digits with an optional sign, as many as there may be.
+pub fn is_integer(text: &[u8]) -> bool {
+    split_sign(text).is_some_and(|(_, digits)| digits.iter().all(u8::is_ascii_digit))
+}
+
+/// Whether there is a minus, and what follows the sign; nothing of nothing.
 #[inline]
-fn split_sign(text: &[u8]) -> Option<(bool, &[u8])> {
+pub fn split_sign(text: &[u8]) -> Option<(bool, &[u8])> {
     match text {
         [] => None,
         [b'-', digits @ ..] => Some((true, digits)),

@@ -8,9 +8,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 
+use super::dtypes::{PySchema, to_field};
+use super::frame::Frames;
 use crate::address::Address;
 use crate::command::Consumer;
-use crate::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
+use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::entry_id::{End, EntryId, Start};
 use crate::read::{
     Condition, DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait,
@@ -33,10 +35,9 @@ pub enum OneShot {
 impl<'py> Arguments<'py> {
     /// The columns.
     pub fn plan(&self) -> PyResult<Plan> {
-        let schema: Option<Vec<(String, Bound<'py, PyAny>)>> = self.get("schema")?.extract()?;
-        let fields = match schema {
+        let fields = match self.schema()? {
             None => Fields::Discover,
-            Some(schema) => Fields::Schema(schema.into_iter().map(field).collect::<PyResult<_>>()?),
+            Some(schema) => Fields::Schema(schema.iter().map(to_field).collect::<PyResult<_>>()?),
         };
         let on_misfit = match self.flag("strict")? {
             true => OnMisfit::Raise,
@@ -49,6 +50,19 @@ impl<'py> Arguments<'py> {
             deliveries: self.text("delivery_count_column")?,
         };
         Ok(Plan::new(ids, fields, on_misfit)?)
+    }
+
+    /// What makes frames of what was read by this plan.
+    pub fn frames(&self, plan: &Plan) -> PyResult<Frames> {
+        match (plan.fields(), self.schema()?) {
+            (Fields::Schema(fields), Some(schema)) => Frames::new(fields, &schema),
+            _ => Ok(Frames::default()),
+        }
+    }
+
+    /// Names and dtypes of the fields, as Python gives them.
+    fn schema(&self) -> PyResult<Option<PySchema<'py>>> {
+        self.get("schema")?.extract()
     }
 
     /// What to read at once.
@@ -302,17 +316,6 @@ fn wrong_type(parameter: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyRe
     let name = value.get_type().name()?;
     let text = format!("{parameter}: expected {expected}, got {name}");
     Ok(PyTypeError::new_err(text))
-}
-
-fn field((name, dtype): (String, Bound<'_, PyAny>)) -> PyResult<Field> {
-    let text = dtype.str()?.to_string();
-    match FieldType::from_name(&text) {
-        Some(dtype) => Ok(Field { name, dtype }),
-        None => Err(PyValueError::new_err(format!(
-            "schema: field {name:?}: the dtype {text} is not supported yet (supported: {})",
-            FieldType::ALL.map(FieldType::name).join(", "),
-        ))),
-    }
 }
 
 enum Bounds {

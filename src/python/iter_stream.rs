@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{acknowledge_all, to_entry_ids};
 use super::arguments::{Arguments, address, text};
-use super::frame::to_frame;
+use super::frame::Frames;
 use super::log::log;
 use super::runtime::{LocalRuntime, wait_on};
 use crate::address::Address;
@@ -30,6 +30,7 @@ pub struct Shared {
     stream: String,
     group: Option<String>,
     id_column: Option<String>,
+    frames: Frames,
     process: AtomicU32,
     /// Whether a thread of the parent had the reader, and will never let it go.
     is_orphan: AtomicBool,
@@ -54,6 +55,7 @@ impl Shared {
         let stream = text("stream", stream)?;
         let arguments = Arguments(arguments);
         let plan = arguments.plan()?;
+        let frames = arguments.frames(&plan)?;
         let id_column = arguments.id_column()?;
         let (query, pace) = arguments.iterated(stream.clone())?;
         let group = match &query {
@@ -68,6 +70,7 @@ impl Shared {
             stream,
             group,
             id_column,
+            frames,
             process: AtomicU32::new(std::process::id()),
             is_orphan: AtomicBool::new(false),
         })
@@ -132,7 +135,7 @@ impl Shared {
         let Some(table) = reader.batch() else {
             return Ok(None);
         };
-        let frame = to_frame(py, table)?;
+        let frame = self.frames.to_frame(py, table)?;
         // A signal that came meanwhile is raised here, not when the frame is on
         // its way to whoever asked for it.
         py.check_signals()?;

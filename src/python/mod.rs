@@ -3,8 +3,10 @@
 
 mod acknowledge;
 mod arguments;
+mod dtypes;
 mod errors;
 mod frame;
+mod infer_stream_schema;
 mod iter_stream;
 mod iter_stream_async;
 mod log;
@@ -18,6 +20,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::acknowledge::{ack_entries, ack_entries_async};
+    #[pymodule_export]
+    use super::infer_stream_schema::infer_stream_schema;
     #[pymodule_export]
     use super::iter_stream::StreamIterator;
     #[pymodule_export]

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, OneShot, address, text};
-use super::frame::to_frame;
 use super::log::log;
 use super::runtime::wait;
 use crate::decode::Table;
@@ -24,6 +23,7 @@ pub fn read_stream<'py>(
     let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
     let plan = arguments.plan()?;
+    let frames = arguments.frames(&plan)?;
     let table = match arguments.one_shot(stream)? {
         OneShot::Range(query) => {
             let plan = Arc::new(plan);
@@ -33,7 +33,7 @@ pub fn read_stream<'py>(
         }
         OneShot::Reader(query, pace) => first_batch(py, Reader::new(address, query, plan, pace))?,
     };
-    to_frame(py, table)
+    frames.to_frame(py, table)
 }
 
 /// The first batch of a reader, which may have no rows.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, address, text};
-use super::frame::to_frame;
+use super::frame::Frames;
 use super::log::log;
 use super::runtime::{LocalRuntime, wait, wait_on};
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
@@ -31,7 +31,7 @@ pub fn check_scan(
     let address = address(url)?;
     let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
-    arguments.plan()?;
+    arguments.frames(&arguments.plan()?)?;
     arguments.range(stream)?;
     arguments.number("infer_schema_length", 1)?;
     Ok(address.to_string())
@@ -158,6 +158,7 @@ pub struct ScanBatches {
 
 struct State {
     scan: Option<Scan>,
+    frames: Frames,
     /// Its own, as an engine may ask on one thread after another.
     runtime: LocalRuntime,
     /// Rows of the next batch.
@@ -181,7 +182,8 @@ impl ScanBatches {
     ) -> PyResult<Self> {
         let address = address(url)?;
         let arguments = Arguments(arguments);
-        let plan = Arc::new(arguments.plan()?);
+        let plan = arguments.plan()?;
+        let frames = arguments.frames(&plan)?;
         let mut query = arguments.range(text("stream", stream)?)?;
         query.count = query.count.into_iter().chain(n_rows).min();
         if let Some(IdBounds(condition)) = bounds {
@@ -190,7 +192,8 @@ impl ScanBatches {
         let largest = batch_size.unwrap_or(LARGEST_BATCH).max(1);
         Ok(Self {
             state: Mutex::new(State {
-                scan: Some(Scan::new(address, query, plan)),
+                scan: Some(Scan::new(address, query, Arc::new(plan))),
+                frames,
                 runtime: LocalRuntime::unused(),
                 rows: FIRST_BATCH.min(largest),
                 largest,
@@ -238,7 +241,7 @@ impl State {
         };
         self.rows = (self.rows * GROWTH).min(self.largest);
         self.scan = Some(scan);
-        to_frame(py, table).map(Some)
+        self.frames.to_frame(py, table).map(Some)
     }
 }
 

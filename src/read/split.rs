@@ -506,7 +506,7 @@ mod tests {
         let range = IdRange::new(ids[0], ids[ids.len() - 1]).unwrap();
         let length = is_length_known.then_some(ids.len());
         let mut map = Map::new(range, length);
-        let mut look = |map: &mut Map, at: &[EntryId]| {
+        let look = |map: &mut Map, at: &[EntryId]| {
             for &at in at {
                 let first = ids.partition_point(|&id| id < at);
                 let found = &ids[first..ids.len().min(first + PROBE_ENTRIES)];

@@ -1,0 +1,189 @@
+//! Values of JSON, read no further than a dtype asks for.
+//!
+//! A [`Json`] is the text of one value that is known to be well-formed. What is in
+//! it is looked at only when asked for, so numbers keep their digits, and a deep
+//! nest goes no deeper than the dtype.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The text of one value, without blanks around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<'a>(&'a str);
+
+impl<'a> Json<'a> {
+    /// The one value that a text holds, blanks around it allowed.
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
+        let raw: &RawValue = serde_json::from_slice(text).ok()?;
+        Some(Self(raw.get()))
+    }
+
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    /// `true` or `false`, if it is one.
+    pub fn boolean(self) -> Option<&'a str> {
+        matches!(self.0, "true" | "false").then_some(self.0)
+    }
+
+    /// The digits of a number.
+    pub fn number(self) -> Option<&'a str> {
+        self.0
+            .starts_with(|first: char| first == '-' || first.is_ascii_digit())
+            .then_some(self.0)
+    }
+
+    /// What a string says.
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+            return Some(Cow::Borrowed(inner));
+        }
+        // Half of a surrogate pair may stand there.
+        serde_json::from_str(self.0).ok().map(Cow::Owned)
+    }
+
+    pub fn is_list(self) -> bool {
+        self.0.starts_with('[')
+    }
+
+    pub fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// Gives each element of a list, as long as they are taken. Whether it is a
+    /// list, and all were.
+    pub fn elements(self, take: impl FnMut(Json<'a>) -> bool) -> bool {
+        let mut json = serde_json::Deserializer::from_str(self.0);
+        self.is_list() && json.deserialize_seq(Elements(take)).is_ok()
+    }
+
+    /// Gives each key of an object with its value, as long as they are taken.
+    /// Whether it is an object, and all were.
+    pub fn members(self, take: impl FnMut(Cow<'a, str>, Json<'a>) -> bool) -> bool {
+        let mut json = serde_json::Deserializer::from_str(self.0);
+        self.is_object() && json.deserialize_map(Members(take)).is_ok()
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(Json<'de>) -> bool> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(element) = list.next_element::<&RawValue>()? {
+            if !(self.0)(Json(element.get())) {
+                return Err(A::Error::custom("not taken"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Members<F>(F);
+
+impl<'de, F: FnMut(Cow<'de, str>, Json<'de>) -> bool> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
+            let key = Json(key.get()).string();
+            if !key.is_some_and(|key| (self.0)(key, Json(value.get()))) {
+                return Err(A::Error::custom("not taken"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_value_is_taken() {
+        for text in [
+            "1",
+            " [1, 2]\n",
+            "{\"a\": {}}",
+            "null",
+            "\"\"",
+            "-0.5e+3",
+            "\ttrue",
+        ] {
+            assert!(Json::parse(text.as_bytes()).is_some(), "{text:?}");
+        }
+        for text in [
+            "",
+            " ",
+            "1 2",
+            "[1,]",
+            "[1",
+            "]",
+            "{'a': 1}",
+            "{a: 1}",
+            "{\"a\"}",
+            "01",
+            "+1",
+            "1.",
+            ".5",
+            "NaN",
+            "Infinity",
+            "nul",
+            "True",
+            "\"a",
+            "\"\n\"",
+            "\"\\x\"",
+            "[1]x",
+            "[] []",
+            "\u{feff}[]",
+            "// \n1",
+        ] {
+            assert!(Json::parse(text.as_bytes()).is_none(), "{text:?}");
+        }
+        assert!(Json::parse(b"\"\xff\"").is_none());
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        let said = |text: &'static str| Json::parse(text.as_bytes()).and_then(Json::string);
+        assert_eq!(said(r#""plain""#).as_deref(), Some("plain"));
+        assert_eq!(said(r#""""#).as_deref(), Some(""));
+        assert_eq!(said(r#""\ud83e\udd80\n\"""#).as_deref(), Some("🦀\n\""));
+        assert_eq!(said(r#""\ud83e""#), None);
+        assert_eq!(said("1"), None);
+    }
+
+    #[test]
+    fn a_deep_nest_does_no_harm() {
+        let deep = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+        let json = Json::parse(deep.as_bytes()).unwrap();
+        assert!(json.elements(|inner| inner.is_list()));
+    }
+
+    #[test]
+    fn members_come_in_order_and_as_often_as_they_stand_there() {
+        let json = Json::parse(br#"{"b": 1, "\u0061": [2], "b": null}"#).unwrap();
+        let mut members = Vec::new();
+        assert!(json.members(|key, value| {
+            members.push(format!("{key}={}", value.0));
+            true
+        }));
+        assert_eq!(members, ["b=1", "a=[2]", "b=null"]);
+        assert!(!json.members(|_, _| false));
+        assert!(!json.elements(|_| true));
+    }
+}

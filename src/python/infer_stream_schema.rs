@@ -1,0 +1,42 @@
+//! `infer_stream_schema`.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arguments::{Arguments, address, text};
+use super::dtypes::to_polars;
+use super::log::log;
+use super::runtime::wait;
+use crate::decode::{Fields, IdColumns, OnMisfit, Plan, guess_fields};
+use crate::entry_id::{End, EntryId, Start};
+use crate::read::{Condition, RangeQuery, read_range};
+
+/// Names of a stream's fields, and a dtype that the first entries' texts fit.
+#[pyfunction]
+pub fn infer_stream_schema<'py>(
+    py: Python<'py>,
+    url: &Bound<'py, PyAny>,
+    stream: &Bound<'py, PyAny>,
+    arguments: Bound<'py, PyDict>,
+) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
+    let address = address(url)?;
+    let query = RangeQuery {
+        stream: text("stream", stream)?,
+        start: Start::At(EntryId::MIN),
+        end: End::At(EntryId::MAX),
+        count: Arguments(arguments).number("infer_schema_length", 1)?,
+        condition: Condition::Anything,
+    };
+    // A field whose name is not UTF-8 is none that a schema could name.
+    let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
+    let plan = Arc::new(plan.discovering_bytes());
+    let (table, notes) = wait(py, read_range(&address, &query, &plan))??;
+    notes.iter().try_for_each(|note| log(py, note))?;
+    let fields = py.detach(|| guess_fields(&table));
+    fields
+        .into_iter()
+        .map(|field| Ok((field.name, to_polars(py, &field.dtype)?)))
+        .collect()
+}
