@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 import polars_redis as redis
-from support.engines import ENGINES, assert_collected
+from support.engines import ENGINES
 from support.streams import add
 
 if TYPE_CHECKING:
@@ -461,4 +462,4 @@ def compare(
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             # No query that Polars takes; what it says of it is not ours.
             return
-        assert_collected(query(scanned).collect(engine=engine), expected, engine)
+        assert_frame_equal(query(scanned).collect(engine=engine), expected)

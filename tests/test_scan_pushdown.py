@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import polars_redis as redis
-from support.engines import ENGINES
+from support.engines import ENGINES, hands_over
 from support.streams import add
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ FRACTIONS = {
 @pytest.mark.parametrize("name", FRACTIONS)
 def test_one_percent_costs_two_at_the_most(long: Stream, name: str, engine: Any) -> None:
     predicate, rows = FRACTIONS[name]
-    if "SELECTION" not in long.scan().filter(predicate).explain():
+    if not hands_over(predicate, long.scan().head(1).collect()):
         pytest.skip("this Polars keeps such a predicate to itself")
     with long.counted() as counted:
         df = long.scan().filter(predicate).collect(engine=engine)
@@ -191,6 +191,8 @@ def test_one_entry_costs_next_to_nothing(long: Stream, predicate: pl.Expr, engin
     ],
 )
 def test_what_cannot_be_there_is_not_read(long: Stream, predicate: pl.Expr, engine: Any) -> None:
+    if not hands_over(predicate, long.scan().head(1).collect()):
+        pytest.skip("this Polars keeps such a predicate to itself")
     with long.counted() as counted:
         df = long.scan().filter(predicate).collect(engine=engine)
     assert df.shape == (0, 4)

@@ -118,13 +118,15 @@ class _Walk:
         if column is None or listed is None:
             return None
         if listed.dtype == pl.List or isinstance(listed.dtype, pl.Array):
+            # An empty list would become a null.
+            listed = listed.filter(listed.list.len() > 0) if listed.dtype == pl.List else listed
             listed = listed.explode()
         if listed.null_count() > 0:
             return None
-        if column.part == "id":
-            return IdBounds.ids(listed.to_list()) if listed.dtype == pl.String else None
         if listed.len() == 0:
             return IdBounds.nothing()
+        if column.part == "id":
+            return IdBounds.ids(listed.to_list()) if listed.dtype == pl.String else None
         listed = listed.sort()
         least, greatest = _value(column, listed.head(1)), _value(column, listed.tail(1))
         if least is None or greatest is None:

@@ -267,6 +267,10 @@ class StreamSource:
         """Give the schema of the frame; samples the stream for it if need be."""
         # An empty stream has told nothing yet.
         self.sampled = self.sampled or None
+        return self.planned()
+
+    def planned(self) -> pl.Schema:
+        """Give the schema that the frame was last said to have."""
         names = self.id_columns()._asdict()
         ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
         # Polars wants to know all parameters of a dtype; it fills in what was left out.
@@ -318,8 +322,7 @@ class StreamSource:
             is_empty = False
             yield _narrowed(frame, predicate, with_columns)
         if is_empty:
-            empty = self.schema().to_frame()
-            yield empty if with_columns is None else empty.select(with_columns)
+            yield _narrowed(self.planned().to_frame(), None, with_columns)
 
     def projected(self, wanted: set[str] | None) -> dict[str, Any]:
         """Give the arguments with which only the wanted columns are read."""
@@ -343,4 +346,7 @@ def _narrowed(
 ) -> pl.DataFrame:
     if predicate is not None:
         frame = frame.filter(predicate)
-    return frame if with_columns is None else frame.select(with_columns)
+    if with_columns is None:
+        return frame
+    # The streaming engine of Polars 1.30 takes them to be in the schema's order.
+    return frame.select([name for name in frame.columns if name in with_columns])
