@@ -6,10 +6,11 @@ use std::fmt;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use redis::{ConnectionAddr, IntoConnectionInfo};
+use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
+const DEFAULT_PORT: u16 = 6379;
 /// How long a server may be silent while a reply is due.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long making a connection may take.
@@ -91,13 +92,7 @@ impl Address {
     /// ```
     pub fn parse(url: &str) -> Result<Self> {
         refuse_kinds_to_come(url)?;
-        let Some(mut url) = redis::parse_redis_url(url).filter(|url| is_known(url.scheme())) else {
-            return Err(Error::Argument(
-                "url: expected redis://[[user]:password@]host[:port][/db], rediss://… or \
-                 unix://[[user]:password@]/path[?db=db]"
-                    .into(),
-            ));
-        };
+        let url = parse_url(url)?;
         if url.fragment().is_some() {
             return Err(Error::Argument(
                 "url: unexpected \"#\": in a password it is written %23".into(),
@@ -124,15 +119,8 @@ impl Address {
         let (username, password) = (url.username().to_owned(), url.password());
         let (username, password) = (decoded(&username)?, password.map(decoded).transpose()?);
         let (endpoint, db) = match url.scheme() {
-            "unix" | "redis+unix" => (Endpoint::Unix(socket_path(&url)?), 0),
-            _ => {
-                url.set_query(None);
-                // Who we are may not be text in redis-rs's eyes, and is known.
-                if url.set_username("").is_err() || url.set_password(None).is_err() {
-                    return Err(Error::Argument("url: expected a host".into()));
-                }
-                host_and_db(url, tls)?
-            }
+            "unix" | "redis+unix" => (socket(&url)?, 0),
+            _ => (host_and_port(&url, tls)?, db_of_path(url.path())?),
         };
         // As in redis-py: of user and password the ones before the host win,
         // of the databases the one in the query.
@@ -214,40 +202,67 @@ fn refuse_kinds_to_come(url: &str) -> Result<()> {
     }
 }
 
-fn is_known(scheme: &str) -> bool {
-    matches!(scheme, "redis" | "rediss" | "unix" | "redis+unix")
+fn parse_url(text: &str) -> Result<Url> {
+    let expected = || {
+        Error::Argument(
+            "url: expected redis://[[user]:password@]host[:port][/db], rediss://… or \
+             unix://[[user]:password@]/path[?db=db]"
+                .into(),
+        )
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
+    let parsed = match scheme {
+        "redis" | "rediss" => Url::parse(text),
+        // A socket has no host, and a URL without one no user.
+        "unix" | "redis+unix" => match rest.split_once('/') {
+            Some((user, path)) if user.is_empty() || user.ends_with('@') => {
+                Url::parse(&format!("{scheme}://{user}socket/{path}"))
+            }
+            _ => {
+                return Err(Error::Argument(
+                    "url: expected the path of a socket, as in unix:///run/redis.sock".into(),
+                ));
+            }
+        },
+        _ => return Err(expected()),
+    };
+    // The parser's message quotes nothing of the URL, but it may tell of a part
+    // that is a password's.
+    parsed.map_err(|_| expected())
 }
 
 /// What a part of a URL says.
 fn decoded(part: &str) -> Result<String> {
     let text = percent_decode_str(part).decode_utf8();
-    let text = text.map_err(|_| Error::Argument("url: user and password must be UTF-8".into()))?;
+    let text = text.map_err(|_| Error::Argument("url: expected UTF-8 behind each %".into()))?;
     Ok(text.into_owned())
 }
 
-/// Where the socket is that a URL names.
-fn socket_path(url: &url::Url) -> Result<String> {
-    let path = percent_decode_str(url.path()).decode_utf8_lossy().into_owned();
-    // A name without a path would be taken for a host.
-    if url.has_host() || path.len() < 2 || !path.starts_with('/') {
-        return Err(Error::Argument(
-            "url: expected the path of a socket, as in unix:///run/redis.sock".into(),
-        ));
+fn socket(url: &Url) -> Result<Endpoint> {
+    match cfg!(unix) {
+        true => Ok(Endpoint::Unix(decoded(url.path())?)),
+        false => Err(Error::Unsupported(
+            "url: this system has no Unix sockets".into(),
+        )),
     }
-    Ok(path)
 }
 
-fn host_and_db(url: url::Url, tls: Option<TlsOptions>) -> Result<(Endpoint, i64)> {
-    // The messages are fixed texts: they quote nothing of the URL.
-    let info = url
-        .into_connection_info()
-        .map_err(|error| Error::Argument(format!("url: {error}")))?;
-    let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = info.addr()
-    else {
-        return Err(Error::Argument("url: expected a host".into()));
+fn host_and_port(url: &Url, tls: Option<TlsOptions>) -> Result<Endpoint> {
+    let host = match url.host() {
+        Some(Host::Domain(name)) if !name.is_empty() => decoded(name)?,
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        _ => return Err(Error::Argument("url: expected a host".into())),
     };
-    let (host, port) = (host.clone(), *port);
-    Ok((Endpoint::Tcp { host, port, tls }, info.redis_settings().db()))
+    let port = url.port().unwrap_or(DEFAULT_PORT);
+    Ok(Endpoint::Tcp { host, port, tls })
+}
+
+fn db_of_path(path: &str) -> Result<i64> {
+    match path.trim_matches('/') {
+        "" => Ok(0),
+        db => parse_db(db),
+    }
 }
 
 #[derive(Default)]

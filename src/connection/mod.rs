@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use redis::{Cmd, Value};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
@@ -377,7 +377,7 @@ async fn connect_transport(address: &Address) -> Result<Transport> {
         kind: error.kind(),
     };
     match &address.endpoint {
-        Endpoint::Unix(path) => UnixStream::connect(path).await.map(Transport::Unix),
+        Endpoint::Unix(path) => Transport::of_socket(path).await,
         Endpoint::Tcp {
             host,
             port,

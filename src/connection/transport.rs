@@ -7,7 +7,9 @@ use std::io::{self, Read, Write};
 
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 use super::tls::Session;
 
@@ -15,6 +17,7 @@ use super::tls::Session;
 #[derive(Debug)]
 pub enum Transport {
     Tcp(TcpStream),
+    #[cfg(unix)]
     Unix(UnixStream),
     Tls(TcpStream, Box<Session>),
 }
@@ -23,11 +26,24 @@ pub enum Transport {
 #[derive(Debug)]
 pub enum Idle {
     Tcp(std::net::TcpStream),
+    #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
     Tls(std::net::TcpStream, Box<Session>),
 }
 
 impl Transport {
+    /// Connects to a Unix socket.
+    #[cfg(unix)]
+    pub async fn of_socket(path: &str) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Self::Unix)
+    }
+
+    /// There are none: no URL names one.
+    #[cfg(not(unix))]
+    pub async fn of_socket(_: &str) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Reads what is there, without waiting.
     ///
     /// # Errors
@@ -35,6 +51,7 @@ impl Transport {
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => (&*SockRef::from(&*socket)).read(buffer),
+            #[cfg(unix)]
             Self::Unix(socket) => (&*SockRef::from(&*socket)).read(buffer),
             Self::Tls(socket, session) => session.read(&SockRef::from(&*socket), buffer),
         }
@@ -47,6 +64,7 @@ impl Transport {
                 let read = || (&*SockRef::from(&*socket)).read(buffer);
                 socket.async_io(Interest::READABLE, read).await
             }
+            #[cfg(unix)]
             Self::Unix(socket) => {
                 let read = || (&*SockRef::from(&*socket)).read(buffer);
                 socket.async_io(Interest::READABLE, read).await
@@ -65,6 +83,7 @@ impl Transport {
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => (&*SockRef::from(&*socket)).write(bytes),
+            #[cfg(unix)]
             Self::Unix(socket) => (&*SockRef::from(&*socket)).write(bytes),
             Self::Tls(socket, session) => session.write(&SockRef::from(&*socket), bytes),
         }
@@ -77,6 +96,7 @@ impl Transport {
                 let write = || (&*SockRef::from(&*socket)).write(bytes);
                 socket.async_io(Interest::WRITABLE, write).await
             }
+            #[cfg(unix)]
             Self::Unix(socket) => {
                 let write = || (&*SockRef::from(&*socket)).write(bytes);
                 socket.async_io(Interest::WRITABLE, write).await
@@ -91,19 +111,19 @@ impl Transport {
     /// Whether bytes that were taken have not been sent.
     pub fn is_unsent(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(_, session) => session.is_unsent(),
+            _ => false,
         }
     }
 
     /// Sends what was taken and not sent.
     pub async fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(socket, session) => {
                 let send = || session.send(&SockRef::from(&*socket));
                 socket.async_io(Interest::WRITABLE, send).await
             }
+            _ => Ok(()),
         }
     }
 
@@ -111,6 +131,7 @@ impl Transport {
     pub fn into_idle(self) -> io::Result<Idle> {
         Ok(match self {
             Self::Tcp(socket) => Idle::Tcp(socket.into_std()?),
+            #[cfg(unix)]
             Self::Unix(socket) => Idle::Unix(socket.into_std()?),
             Self::Tls(socket, session) => Idle::Tls(socket.into_std()?, session),
         })
@@ -122,6 +143,7 @@ impl Idle {
     pub fn into_transport(self) -> io::Result<Transport> {
         Ok(match self {
             Self::Tcp(socket) => Transport::Tcp(TcpStream::from_std(socket)?),
+            #[cfg(unix)]
             Self::Unix(socket) => Transport::Unix(UnixStream::from_std(socket)?),
             Self::Tls(socket, session) => Transport::Tls(TcpStream::from_std(socket)?, session),
         })
@@ -132,6 +154,7 @@ impl Idle {
     pub fn is_quiet(&self) -> bool {
         let socket = match self {
             Self::Tcp(socket) | Self::Tls(socket, _) => SockRef::from(socket),
+            #[cfg(unix)]
             Self::Unix(socket) => SockRef::from(socket),
         };
         match socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
