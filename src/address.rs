@@ -5,10 +5,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, IntoConnectionInfo};
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
+const DEFAULT_PORT: u16 = 6379;
 /// How long a server may be silent while a reply is due.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long making a connection may take.
@@ -31,11 +33,33 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Endpoint {
+    Tcp {
+        host: String,
+        port: u16,
+        tls: Option<TlsOptions>,
+    },
+    /// The path of a socket.
+    Unix(String),
+}
+
+/// Who is trusted, and how this side shows who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TlsOptions {
+    /// Whether the server's certificate is not looked at.
+    pub trusts_anyone: bool,
+    /// A file of certificates to trust instead of the system's.
+    pub ca_certs: Option<String>,
+    /// Files of this side's own certificate and its key.
+    pub certificate: Option<(String, String)>,
+}
+
 /// A server's address, and who we are there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(crate) endpoint: Endpoint,
     pub(crate) db: i64,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
@@ -47,14 +71,19 @@ pub struct Address {
 /// Without user and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}/{}", self.peer(), self.db)
+        match &self.endpoint {
+            Endpoint::Tcp { tls: None, .. } => write!(f, "redis://{}/{}", self.peer(), self.db),
+            Endpoint::Tcp { tls: Some(_), .. } => write!(f, "rediss://{}/{}", self.peer(), self.db),
+            Endpoint::Unix(path) => write!(f, "unix://{path}?db={}", self.db),
+        }
     }
 }
 
 impl Address {
-    /// Parses a `redis://` URL with redis-py's query parameters `db`,
-    /// `username`, `password`, `client_name`, `socket_timeout` and
-    /// `socket_connect_timeout` (both in seconds).
+    /// Parses a URL: `redis://`, `rediss://` (TLS) or `unix://`, with redis-py's
+    /// query parameters `db`, `username`, `password`, `client_name`,
+    /// `socket_timeout` and `socket_connect_timeout` (both in seconds), and with TLS
+    /// `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` and `ssl_cert_reqs`.
     ///
     /// ```
     /// let address = polars_redis::Address::parse("redis://:secret@example.org/2")?;
@@ -63,12 +92,7 @@ impl Address {
     /// ```
     pub fn parse(url: &str) -> Result<Self> {
         refuse_kinds_to_come(url)?;
-        let Some(mut url) = redis::parse_redis_url(url).filter(|url| url.scheme() == "redis")
-        else {
-            return Err(Error::Argument(
-                "url: expected redis://[[user]:password@]host[:port][/db]".into(),
-            ));
-        };
+        let url = parse_url(url)?;
         if url.fragment().is_some() {
             return Err(Error::Argument(
                 "url: unexpected \"#\": in a password it is written %23".into(),
@@ -86,31 +110,30 @@ impl Address {
                 };
                 return Err(Error::Argument(format!(
                     "url: unknown parameter{name} (known: db, username, password, \
-                     client_name, socket_timeout, socket_connect_timeout)"
+                     client_name, socket_timeout, socket_connect_timeout, ssl_ca_certs, \
+                     ssl_certfile, ssl_keyfile, ssl_cert_reqs)"
                 )));
             }
         }
-        url.set_query(None);
-        // The messages are fixed texts: they quote nothing of the URL.
-        let info = url
-            .into_connection_info()
-            .map_err(|error| Error::Argument(format!("url: {error}")))?;
-        let ConnectionAddr::Tcp(host, port) = info.addr() else {
-            return Err(Error::Argument("url: expected a host".into()));
+        let tls = from_query.tls(url.scheme() == "rediss")?;
+        let (username, password) = (url.username().to_owned(), url.password());
+        let (username, password) = (decoded(&username)?, password.map(decoded).transpose()?);
+        let (endpoint, db) = match url.scheme() {
+            "unix" | "redis+unix" => (socket(&url)?, 0),
+            _ => (host_and_port(&url, tls)?, db_of_path(url.path())?),
         };
-        let redis = info.redis_settings();
         // As in redis-py: of user and password the ones before the host win,
         // of the databases the one in the query.
-        let password = redis.password().map(str::to_owned).or(from_query.password);
+        let password = password.or(from_query.password);
         let password = password.filter(|password| !password.is_empty());
+        let username = Some(username).filter(|username| !username.is_empty());
         Ok(Self {
-            host: host.clone(),
-            port: *port,
-            db: match from_query.db.unwrap_or(redis.db()) {
+            endpoint,
+            db: match from_query.db.unwrap_or(db) {
                 db if db >= 0 => db,
                 _ => return Err(not_a_database()),
             },
-            username: redis.username().map(str::to_owned).or(from_query.username),
+            username: username.or(from_query.username),
             password: password.map(Secret),
             client_name: from_query.client_name,
             socket_timeout: from_query.socket_timeout.unwrap_or(SOCKET_TIMEOUT),
@@ -118,12 +141,13 @@ impl Address {
         })
     }
 
-    /// `host:port`, as errors name the server.
+    /// `host:port` or the path of a socket, as errors name the server.
     pub(crate) fn peer(&self) -> String {
-        if self.host.contains(':') {
-            return format!("[{}]:{}", self.host, self.port);
+        match &self.endpoint {
+            Endpoint::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+            Endpoint::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Endpoint::Unix(path) => path.clone(),
         }
-        format!("{}:{}", self.host, self.port)
     }
 
     /// A server's text without the password, should the server have echoed it
@@ -171,12 +195,73 @@ fn without(secret: &str, text: &str) -> String {
 fn refuse_kinds_to_come(url: &str) -> Result<()> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
-        "rediss" | "unix" | "redis+unix" | "redis-sentinel" | "rediss-sentinel" => {
-            Err(Error::Unsupported(format!(
-                "url: {scheme}:// is not supported yet, only redis://"
-            )))
-        }
+        "redis-sentinel" | "rediss-sentinel" => Err(Error::Unsupported(format!(
+            "url: {scheme}:// is not supported yet, only redis://, rediss:// and unix://"
+        ))),
         _ => Ok(()),
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let expected = || {
+        Error::Argument(
+            "url: expected redis://[[user]:password@]host[:port][/db], rediss://… or \
+             unix://[[user]:password@]/path[?db=db]"
+                .into(),
+        )
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
+    let parsed = match scheme {
+        "redis" | "rediss" => Url::parse(text),
+        // A socket has no host, and a URL without one no user.
+        "unix" | "redis+unix" => match rest.split_once('/') {
+            Some((user, path)) if user.is_empty() || user.ends_with('@') => {
+                Url::parse(&format!("{scheme}://{user}socket/{path}"))
+            }
+            _ => {
+                return Err(Error::Argument(
+                    "url: expected the path of a socket, as in unix:///run/redis.sock".into(),
+                ));
+            }
+        },
+        _ => return Err(expected()),
+    };
+    // The parser's message quotes nothing of the URL, but it may tell of a part
+    // that is a password's.
+    parsed.map_err(|_| expected())
+}
+
+/// What a part of a URL says.
+fn decoded(part: &str) -> Result<String> {
+    let text = percent_decode_str(part).decode_utf8();
+    let text = text.map_err(|_| Error::Argument("url: expected UTF-8 behind each %".into()))?;
+    Ok(text.into_owned())
+}
+
+fn socket(url: &Url) -> Result<Endpoint> {
+    match cfg!(unix) {
+        true => Ok(Endpoint::Unix(decoded(url.path())?)),
+        false => Err(Error::Unsupported(
+            "url: this system has no Unix sockets".into(),
+        )),
+    }
+}
+
+fn host_and_port(url: &Url, tls: Option<TlsOptions>) -> Result<Endpoint> {
+    let host = match url.host() {
+        Some(Host::Domain(name)) if !name.is_empty() => decoded(name)?,
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        _ => return Err(Error::Argument("url: expected a host".into())),
+    };
+    let port = url.port().unwrap_or(DEFAULT_PORT);
+    Ok(Endpoint::Tcp { host, port, tls })
+}
+
+fn db_of_path(path: &str) -> Result<i64> {
+    match path.trim_matches('/') {
+        "" => Ok(0),
+        db => parse_db(db),
     }
 }
 
@@ -188,9 +273,53 @@ struct FromQuery {
     client_name: Option<String>,
     socket_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
+    ca_certs: Option<String>,
+    certfile: Option<String>,
+    keyfile: Option<String>,
+    cert_reqs: Option<String>,
 }
 
 impl FromQuery {
+    /// What is said of TLS, where it is used.
+    fn tls(&mut self, is_used: bool) -> Result<Option<TlsOptions>> {
+        let files = [&self.ca_certs, &self.certfile, &self.keyfile];
+        if !is_used {
+            return match files.iter().any(|file| file.is_some()) || self.cert_reqs.is_some() {
+                true => Err(Error::Argument(
+                    "url: the parameters ssl_ca_certs, ssl_certfile, ssl_keyfile and \
+                     ssl_cert_reqs are for rediss:// only"
+                        .into(),
+                )),
+                false => Ok(None),
+            };
+        }
+        let trusts_anyone = match self.cert_reqs.as_deref() {
+            None | Some("required" | "optional") => false,
+            Some("none") => true,
+            Some(_) => {
+                return Err(Error::Argument(
+                    "url: the parameter ssl_cert_reqs is \"required\" or \"none\"".into(),
+                ));
+            }
+        };
+        let certificate = match (self.certfile.take(), self.keyfile.take()) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            // One file can hold both.
+            (Some(both), None) => Some((both.clone(), both)),
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Error::Argument(
+                    "url: the parameter ssl_keyfile needs ssl_certfile too".into(),
+                ));
+            }
+        };
+        Ok(Some(TlsOptions {
+            trusts_anyone,
+            ca_certs: self.ca_certs.take(),
+            certificate,
+        }))
+    }
+
     /// Takes a parameter; whether it is known.
     fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
@@ -200,11 +329,10 @@ impl FromQuery {
             "client_name" => self.client_name = Some(parse_client_name(value)?),
             "socket_timeout" => self.socket_timeout = Some(parse_seconds(name, value)?),
             "socket_connect_timeout" => self.connect_timeout = Some(parse_seconds(name, value)?),
-            "ssl_ca_certs" | "ssl_certfile" | "ssl_keyfile" | "ssl_cert_reqs" => {
-                return Err(Error::Argument(format!(
-                    "url: the parameter {name} is for rediss:// only"
-                )));
-            }
+            "ssl_ca_certs" => self.ca_certs = Some(value.into()),
+            "ssl_certfile" => self.certfile = Some(value.into()),
+            "ssl_keyfile" => self.keyfile = Some(value.into()),
+            "ssl_cert_reqs" => self.cert_reqs = Some(value.into()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -256,10 +384,7 @@ mod tests {
         let address = parse(
             "redis://u%40x:p%3Aw@h:7000/3?client_name=me&socket_timeout=2.5&socket_connect_timeout=1",
         );
-        assert_eq!(
-            (address.host.as_str(), address.port, address.db),
-            ("h", 7000, 3)
-        );
+        assert_eq!((address.peer().as_str(), address.db), ("h:7000", 3));
         assert_eq!(address.username.as_deref(), Some("u@x"));
         assert_eq!(address.password, Some(Secret("p:w".into())));
         assert_eq!(address.client_name.as_deref(), Some("me"));
@@ -270,7 +395,7 @@ mod tests {
     #[test]
     fn what_a_url_leaves_out_has_a_default() {
         let address = parse("redis://localhost");
-        assert_eq!((address.port, address.db), (6379, 0));
+        assert_eq!((address.peer().as_str(), address.db), ("localhost:6379", 0));
         assert_eq!((address.username, address.password), (None, None));
     }
 
@@ -311,7 +436,7 @@ mod tests {
             assert!(matches!(error, Error::Argument(_)), "{url}: {error:?}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        let error = Address::parse("rediss://:hunter2@h").unwrap_err();
+        let error = Address::parse("redis-sentinel://:hunter2@h").unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)));
     }
 

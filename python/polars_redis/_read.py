@@ -54,9 +54,11 @@ def read_stream(
     ----------
     url
         URL of the server:
-        ``redis://[[user]:password@]host[:port][/db]``, with redis-py's
-        parameters ``db``, ``username``, ``password``, ``client_name``,
-        ``socket_timeout`` and ``socket_connect_timeout`` (both in seconds).
+        ``redis://[[user]:password@]host[:port][/db]``, the same with ``rediss://``
+        (TLS), or ``unix://[[user]:password@]/path``, with redis-py's parameters
+        ``db``, ``username``, ``password``, ``client_name``, ``socket_timeout`` and
+        ``socket_connect_timeout`` (both in seconds), and for TLS ``ssl_ca_certs``,
+        ``ssl_certfile``, ``ssl_keyfile`` and ``ssl_cert_reqs``.
     stream
         Key of the stream. A missing stream gives a frame without rows.
     schema

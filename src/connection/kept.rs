@@ -4,10 +4,10 @@
 //! child finds none: it neither reads from its parent's sockets nor waits for a
 //! lock that another thread of the parent held.
 
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::transport::Idle;
 use super::{Connection, Inbox};
 use crate::address::Address;
 use crate::per_process::PerProcess;
@@ -22,7 +22,7 @@ const MAX_IDLE: Duration = Duration::from_secs(60);
 struct Kept {
     address: Arc<Address>,
     since: Instant,
-    socket: TcpStream,
+    socket: Idle,
     inbox: Inbox,
 }
 
@@ -53,12 +53,12 @@ pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
             let at = kept.iter().rposition(|kept| kept.address == *address)?;
             kept.remove(at)
         };
-        if !is_quiet(&found.socket) {
+        if !found.socket.is_quiet() {
             continue;
         }
-        if let Ok(socket) = tokio::net::TcpStream::from_std(found.socket) {
+        if let Ok(transport) = found.socket.into_transport() {
             return Some(Connection {
-                socket,
+                transport,
                 address: address.clone(),
                 inbox: found.inbox,
                 outbox: Vec::new(),
@@ -71,7 +71,7 @@ pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
 
 /// Keeps a connection, unless enough are kept.
 pub(super) fn give(connection: Connection) {
-    let Ok(socket) = connection.socket.into_std() else {
+    let Ok(socket) = connection.transport.into_idle() else {
         return;
     };
     let address = connection.address;
@@ -88,13 +88,4 @@ pub(super) fn give(connection: Connection) {
         socket,
         inbox: connection.inbox,
     });
-}
-
-/// Whether the peer has neither closed the connection nor sent what nobody
-/// asked for.
-fn is_quiet(socket: &TcpStream) -> bool {
-    match socket.peek(&mut [0]) {
-        Ok(_) => false,
-        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-    }
 }

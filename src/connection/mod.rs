@@ -12,24 +12,27 @@
 mod backoff;
 mod handshake;
 mod kept;
+mod tls;
+mod transport;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use redis::{Cmd, Value};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
 pub use backoff::Backoff;
 
-use crate::address::Address;
+use crate::address::{Address, Endpoint};
 use crate::error::{Error, Result};
 use crate::resp::{Payload, Token, Tokenizer};
+use tls::Session;
+use transport::Transport;
 
 /// Size of the read buffer. Large, to take what a loopback or a fast network
 /// delivers in few calls; small enough to stay in the second-level cache.
@@ -54,7 +57,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// One connection to one server.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    transport: Transport,
     address: Arc<Address>,
     inbox: Inbox,
     /// Bytes to send, and how many of them have been sent.
@@ -135,7 +138,7 @@ impl Connection {
 
     async fn introduced(address: &Arc<Address>) -> Result<Self> {
         let mut connection = Self {
-            socket: connect_socket(address).await?,
+            transport: connect_transport(address).await?,
             address: address.clone(),
             inbox: Inbox::new(),
             outbox: Vec::new(),
@@ -174,9 +177,17 @@ impl Connection {
     pub async fn flush(&mut self) -> Result<()> {
         self.flush_at_once()?;
         while self.sent < self.outbox.len() {
-            let writing = self.socket.write(&self.outbox[self.sent..]);
+            let writing = self.transport.write(&self.outbox[self.sent..]);
             match timeout(self.address.socket_timeout, writing).await {
                 Ok(Ok(written)) => self.sent += written,
+                Ok(Err(error)) => return Err(self.broken(&error)),
+                Err(_) => return Err(self.silent(self.address.socket_timeout)),
+            }
+        }
+        if self.transport.is_unsent() {
+            let sending = self.transport.flush();
+            match timeout(self.address.socket_timeout, sending).await {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.broken(&error)),
                 Err(_) => return Err(self.silent(self.address.socket_timeout)),
             }
@@ -192,7 +203,7 @@ impl Connection {
         if self.sent == self.outbox.len() {
             return Ok(());
         }
-        match (&*SockRef::from(&self.socket)).write(&self.outbox[self.sent..]) {
+        match self.transport.try_write(&self.outbox[self.sent..]) {
             Ok(written) => self.sent += written,
             Err(error) if is_not_now(&error) => {}
             Err(error) => return Err(self.broken(&error)),
@@ -210,7 +221,7 @@ impl Connection {
     fn look_out(&mut self) -> Result<()> {
         let begun = Instant::now();
         while self.inbox.is_empty() && begun.elapsed() < PATIENCE {
-            let received = (&*SockRef::from(&self.socket)).read(&mut self.inbox.buffer);
+            let received = self.transport.try_read(&mut self.inbox.buffer);
             match received {
                 // The end of the connection is seen again below.
                 Ok(0) => break,
@@ -238,7 +249,7 @@ impl Connection {
 
     async fn received_within(&mut self, patience: Duration) -> Result<&[u8]> {
         if self.inbox.is_empty() {
-            let reading = self.socket.read(&mut self.inbox.buffer);
+            let reading = self.transport.read(&mut self.inbox.buffer);
             let received = match timeout(patience, reading).await {
                 Ok(Ok(0)) => return Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(received)) => received,
@@ -358,27 +369,49 @@ fn is_not_now(error: &io::Error) -> bool {
     matches!(error.kind(), WouldBlock | Interrupted)
 }
 
-/// Connects to the first of the host's addresses that answers.
-async fn connect_socket(address: &Address) -> Result<TcpStream> {
-    let failed = |error: &io::Error| Error::Connection {
+/// Connects, and gets TLS under way where it is wanted.
+async fn connect_transport(address: &Address) -> Result<Transport> {
+    let failed = |error: io::Error| Error::Connection {
         peer: address.peer(),
         reason: format!("cannot connect: {error}"),
         kind: error.kind(),
     };
+    match &address.endpoint {
+        Endpoint::Unix(path) => Transport::of_socket(path).await,
+        Endpoint::Tcp {
+            host,
+            port,
+            tls: None,
+        } => connect_socket(host, *port).await.map(Transport::Tcp),
+        Endpoint::Tcp {
+            host,
+            port,
+            tls: Some(options),
+        } => {
+            let socket = connect_socket(host, *port).await.map_err(failed)?;
+            let begun = Session::begin(&socket, host, options).await;
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("TLS: {error}"));
+            begun
+                .map(|session| Transport::Tls(socket, Box::new(session)))
+                .map_err(named)
+        }
+    }
+    .map_err(failed)
+}
+
+/// Connects to the first of the host's addresses that answers.
+async fn connect_socket(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the host name has no address");
-    let candidates = lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(|error| failed(&error))?;
-    for candidate in candidates {
+    for candidate in lookup_host((host, port)).await? {
         match TcpStream::connect(candidate).await {
             Ok(socket) => {
-                prepare(&socket).map_err(|error| failed(&error))?;
+                prepare(&socket)?;
                 return Ok(socket);
             }
             Err(error) => last = error,
         }
     }
-    Err(failed(&last))
+    Err(last)
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

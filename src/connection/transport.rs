@@ -1,0 +1,165 @@
+//! A stream of bytes to a server: over TCP, a Unix socket, or TLS.
+//!
+//! What was received or sent so far is kept here, so that a future of
+//! [`read`](Transport::read) or [`flush`](Transport::flush) may be dropped.
+
+use std::io::{self, Read, Write};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::tls::Session;
+
+/// A connected socket, and what lies over it.
+#[derive(Debug)]
+pub enum Transport {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    Tls(TcpStream, Box<Session>),
+}
+
+/// The same, belonging to no runtime.
+#[derive(Debug)]
+pub enum Idle {
+    Tcp(std::net::TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+    Tls(std::net::TcpStream, Box<Session>),
+}
+
+impl Transport {
+    /// Connects to a Unix socket.
+    #[cfg(unix)]
+    pub async fn of_socket(path: &str) -> io::Result<Self> {
+        UnixStream::connect(path).await.map(Self::Unix)
+    }
+
+    /// There are none: no URL names one.
+    #[cfg(not(unix))]
+    pub async fn of_socket(_: &str) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Reads what is there, without waiting.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if nothing is.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => (&*SockRef::from(&*socket)).read(buffer),
+            #[cfg(unix)]
+            Self::Unix(socket) => (&*SockRef::from(&*socket)).read(buffer),
+            Self::Tls(socket, session) => session.read(&SockRef::from(&*socket), buffer),
+        }
+    }
+
+    /// Reads what is there; waits until something is.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => {
+                let read = || (&*SockRef::from(&*socket)).read(buffer);
+                socket.async_io(Interest::READABLE, read).await
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let read = || (&*SockRef::from(&*socket)).read(buffer);
+                socket.async_io(Interest::READABLE, read).await
+            }
+            Self::Tls(socket, session) => {
+                let read = || session.read(&SockRef::from(&*socket), buffer);
+                socket.async_io(Interest::READABLE, read).await
+            }
+        }
+    }
+
+    /// Writes what the socket takes at once; how many bytes were taken.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if it takes nothing.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => (&*SockRef::from(&*socket)).write(bytes),
+            #[cfg(unix)]
+            Self::Unix(socket) => (&*SockRef::from(&*socket)).write(bytes),
+            Self::Tls(socket, session) => session.write(&SockRef::from(&*socket), bytes),
+        }
+    }
+
+    /// Writes some bytes; how many were taken.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => {
+                let write = || (&*SockRef::from(&*socket)).write(bytes);
+                socket.async_io(Interest::WRITABLE, write).await
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let write = || (&*SockRef::from(&*socket)).write(bytes);
+                socket.async_io(Interest::WRITABLE, write).await
+            }
+            Self::Tls(socket, session) => {
+                let write = || session.write(&SockRef::from(&*socket), bytes);
+                socket.async_io(Interest::WRITABLE, write).await
+            }
+        }
+    }
+
+    /// Whether bytes that were taken have not been sent.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Tls(_, session) => session.is_unsent(),
+            _ => false,
+        }
+    }
+
+    /// Sends what was taken and not sent.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(socket, session) => {
+                let send = || session.send(&SockRef::from(&*socket));
+                socket.async_io(Interest::WRITABLE, send).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes it out of its runtime.
+    pub fn into_idle(self) -> io::Result<Idle> {
+        Ok(match self {
+            Self::Tcp(socket) => Idle::Tcp(socket.into_std()?),
+            #[cfg(unix)]
+            Self::Unix(socket) => Idle::Unix(socket.into_std()?),
+            Self::Tls(socket, session) => Idle::Tls(socket.into_std()?, session),
+        })
+    }
+}
+
+impl Idle {
+    /// Puts it into the runtime at hand.
+    pub fn into_transport(self) -> io::Result<Transport> {
+        Ok(match self {
+            Self::Tcp(socket) => Transport::Tcp(TcpStream::from_std(socket)?),
+            #[cfg(unix)]
+            Self::Unix(socket) => Transport::Unix(UnixStream::from_std(socket)?),
+            Self::Tls(socket, session) => Transport::Tls(TcpStream::from_std(socket)?, session),
+        })
+    }
+
+    /// Whether the peer has neither closed the connection nor sent what nobody
+    /// asked for.
+    pub fn is_quiet(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(socket) | Self::Tls(socket, _) => SockRef::from(socket),
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket),
+        };
+        match socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+}
