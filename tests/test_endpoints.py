@@ -65,7 +65,11 @@ class TlsServer:
     """A server that listens with TLS beside its plain port."""
 
     def __init__(
-        self, make_server: Callable[..., Server], files: Files, certificate: tuple[str, str], **more: Any
+        self,
+        make_server: Callable[..., Server],
+        files: Files,
+        certificate: tuple[str, str],
+        **more: Any,
     ) -> None:
         self.port = free_port()
         self.files = files
@@ -87,7 +91,9 @@ class TlsServer:
 @pytest.fixture
 def make_tls(make_server: Callable[..., Server], files: Files) -> Callable[..., TlsServer]:
     def make(*names: str, name: str = "server", **options: Any) -> TlsServer:
-        issued = files.issue(name, *(names or ("localhost", "127.0.0.1")), **options.pop("issued", {}))
+        issued = files.issue(
+            name, *(names or ("localhost", "127.0.0.1")), **options.pop("issued", {})
+        )
         return TlsServer(make_server, files, issued, **options)
 
     return make
@@ -252,7 +258,7 @@ def test_a_stream_is_read_over_a_unix_socket(make_server: Callable[..., Server])
 
 
 def test_a_missing_socket_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RedisConnectionError, match="nobody.sock"):
+    with pytest.raises(RedisConnectionError, match=r"nobody\.sock"):
         redis.read_stream(f"unix://:{SECRET}@{tmp_path}/nobody.sock", "events")
 
 
