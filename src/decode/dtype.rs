@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 /// Categories that a message shows of an Enum.
 const SHOWN_CATEGORIES: usize = 8;
 
@@ -67,7 +69,7 @@ pub enum TimeUnit {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Categories {
     in_order: Vec<String>,
-    all: HashSet<Box<[u8]>>,
+    all: HashSet<Box<[u8]>, RandomState>,
 }
 
 impl FieldType {
