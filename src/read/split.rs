@@ -358,7 +358,8 @@ impl Map {
     fn density_before(&self, stretch: &Stretch) -> Option<f64> {
         let (range, entries) = stretch.seen?;
         let places = self.place(range.end()) - self.place(stretch.from.min(range.start()));
-        Some((places as f64 / entries as f64).max(1.0))
+        // On average the first entry lies half a step from where the probe began.
+        Some((places as f64 / (entries as f64 - 0.5)).max(1.0))
     }
 
     /// How many places hold one entry, where a stretch ends.
@@ -422,7 +423,7 @@ impl Map {
         let error = self
             .length
             .map_or(0.0, |length| (length as f64 - seen - expected).abs());
-        let is_off = error > split * TOLERANCE * splits as f64 / 2.0;
+        let is_off = error > (split / 10.0).max((seen + expected) * TOLERANCE);
         let mut gaps: Vec<Gap> = self.gaps().collect();
         let is_doubtful = |gap: &Gap| {
             let is_unsure = gap.greatest - gap.least > split * TOLERANCE;
