@@ -1,4 +1,4 @@
-"""The users' guide's calls, up to the lazy ones, as a reader copies them."""
+"""The users' guide's calls, up to those that write, as a reader copies them."""
 
 from __future__ import annotations
 
@@ -302,3 +302,21 @@ def test_an_asynchronous_iterator(url: str, client: redis_py.Redis) -> None:
 
     asyncio.run(process_stream())
     assert seen == [*IDS, "1704067400000-0"]
+
+
+# -- scanning ----------------------------------------------------------------------
+
+
+def test_a_lazy_scan(url: str) -> None:
+    lf = redis.scan_stream(
+        url,
+        stream="events",
+        schema={"action": pl.Utf8, "value": pl.Float64},
+    )
+    assert isinstance(lf, pl.LazyFrame)
+    result = (
+        lf.filter(pl.col("value") > 100).group_by("action").agg(pl.col("value").mean()).collect()
+    )
+    assert dict(result.schema) == {"action": pl.String, "value": pl.Float64}
+    # Of the values 110 to 1000 every second one is a click's, and every other a view's.
+    assert sorted(result.rows()) == [("click", 550.0), ("view", 560.0)]
