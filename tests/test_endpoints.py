@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,17 +18,30 @@ from polars_redis.exceptions import (
     PolarsRedisError,
     RedisConnectionError,
 )
+from support.servers import find_binaries
 from support.streams import add
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.servers import Server
+    from support.servers import Binary, Server
 
 SECRET = "hunter2-of-endpoints"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no redis-server for Windows")
+
+
+@cache
+def tls_binary() -> Binary | None:
+    """A redis-server that was built with TLS, which the bundled ones were not."""
+    for binary in find_binaries():
+        # Without a certificate it ends at once, and says so if it knows what that is.
+        words = [str(binary.path), "--port", "0", "--tls-port", "1"]
+        told = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        if "tls-cert-file" in told.stdout + told.stderr:
+            return binary
+    return None
 
 
 class Files:
@@ -71,9 +86,13 @@ class TlsServer:
         certificate: tuple[str, str],
         **more: Any,
     ) -> None:
+        binary = tls_binary()
+        if binary is None:
+            pytest.skip("no redis-server here speaks TLS")
         self.port = free_port()
         self.files = files
         self.plain = make_server(
+            binary,
             tls_port=self.port,
             tls_cert_file=certificate[0],
             tls_key_file=certificate[1],
