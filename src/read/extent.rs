@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Value};
 
 use crate::command;
 use crate::connection::{Connection, error_text};
-use crate::entry_id::{EntryId, IdRange};
+use crate::entry_id::{EntryId, IdRange, Start};
 use crate::error::{Error, Result};
 
 /// What was found out about a stream.
@@ -24,6 +24,15 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// The ID that a start stands for; `None` if there is none.
+    pub fn first(&self, start: Start) -> Option<EntryId> {
+        match start {
+            Start::At(start) => Some(start),
+            Start::AfterLast => self.passed.next(),
+            Start::Never => None,
+        }
+    }
+
     /// The part from `start` to `end` that may hold entries.
     pub fn within(&self, start: EntryId, end: EntryId) -> Option<IdRange> {
         let all = self.range?;

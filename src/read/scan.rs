@@ -205,11 +205,7 @@ impl Scan {
             return Ok(range.map(Windows::new));
         }
         let extent = extent(connection, &query.stream).await?;
-        let start = match query.start {
-            Start::At(start) => Some(start),
-            Start::AfterLast => extent.passed.next(),
-            Start::Never => None,
-        };
+        let start = extent.first(query.start);
         let (Some(start), End::At(end)) = (start, query.end) else {
             return Ok(None);
         };

@@ -14,7 +14,7 @@ use super::{Due, receive};
 use crate::address::Address;
 use crate::command;
 use crate::decode::{ChunkBuilder, Decoder, Fields, IdColumns, OnMisfit, Plan, Shape};
-use crate::entry_id::{End, EntryId, IdRange, Start};
+use crate::entry_id::{End, EntryId, IdRange};
 use crate::error::Result;
 
 /// Entries that a probe shows, and bytes that it should not exceed by much.
@@ -91,11 +91,7 @@ impl Splitter {
                 Err(error) => self.link.failed(error)?,
             }
         };
-        let start = match query.start {
-            Start::At(start) => Some(start),
-            Start::AfterLast => extent.passed.next(),
-            Start::Never => None,
-        };
+        let start = extent.first(query.start);
         let (Some(start), End::At(end)) = (start, query.end) else {
             return Ok(None);
         };

@@ -134,11 +134,7 @@ impl Tail {
             return Ok(());
         };
         let extent = extent(link.ready().await?, &self.stream).await?;
-        let start = match start {
-            Start::At(start) => Some(start),
-            Start::AfterLast => extent.passed.next(),
-            Start::Never => None,
-        };
+        let start = extent.first(start);
         let (Some(start), Some(end)) = (start, self.end) else {
             self.phase = Phase::Ended;
             return Ok(());
