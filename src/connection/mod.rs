@@ -23,6 +23,7 @@ use bytes::BytesMut;
 use redis::{Cmd, Value};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
@@ -176,21 +177,15 @@ impl Connection {
     /// Sends what is queued.
     pub async fn flush(&mut self) -> Result<()> {
         self.flush_at_once()?;
+        let patience = self.address.socket_timeout;
         while self.sent < self.outbox.len() {
             let writing = self.transport.write(&self.outbox[self.sent..]);
-            match timeout(self.address.socket_timeout, writing).await {
-                Ok(Ok(written)) => self.sent += written,
-                Ok(Err(error)) => return Err(self.broken(&error)),
-                Err(_) => return Err(self.silent(self.address.socket_timeout)),
-            }
+            let written = timeout(patience, writing).await;
+            self.sent += self.in_time(written, patience)?;
         }
         if self.transport.is_unsent() {
-            let sending = self.transport.flush();
-            match timeout(self.address.socket_timeout, sending).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(self.broken(&error)),
-                Err(_) => return Err(self.silent(self.address.socket_timeout)),
-            }
+            let sent = timeout(patience, self.transport.flush()).await;
+            self.in_time(sent, patience)?;
         }
         self.outbox.clear();
         self.sent = 0;
@@ -250,12 +245,11 @@ impl Connection {
     async fn received_within(&mut self, patience: Duration) -> Result<&[u8]> {
         if self.inbox.is_empty() {
             let reading = self.transport.read(&mut self.inbox.buffer);
-            let received = match timeout(patience, reading).await {
-                Ok(Ok(0)) => return Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(Ok(received)) => received,
-                Ok(Err(error)) => return Err(self.broken(&error)),
-                Err(_) => return Err(self.silent(patience)),
-            };
+            let received = timeout(patience, reading).await;
+            let received = self.in_time(received, patience)?;
+            if received == 0 {
+                return Err(self.broken(&io::ErrorKind::UnexpectedEof.into()));
+            }
             self.inbox.fill(received);
         }
         Ok(&self.inbox.buffer[self.inbox.start..self.inbox.end])
@@ -340,6 +334,14 @@ impl Connection {
         Error::Protocol {
             context: self.address.peer(),
             reason: "the peer does not answer as Redis does".into(),
+        }
+    }
+
+    /// What came of I/O that had so long to end.
+    fn in_time<T>(&self, result: Result<io::Result<T>, Elapsed>, patience: Duration) -> Result<T> {
+        match result {
+            Ok(done) => done.map_err(|error| self.broken(&error)),
+            Err(_) => Err(self.silent(patience)),
         }
     }
 

@@ -9,7 +9,7 @@ use pyo3_async_runtimes::generic::future_into_py;
 use pyo3_polars::PySeries;
 
 use super::arguments::{address, text};
-use super::log::log;
+use super::log::log_all;
 use super::runtime::{Background, in_interpreter, wait};
 use crate::address::Address;
 use crate::entry_id::EntryId;
@@ -55,7 +55,7 @@ pub fn acknowledge_all(
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
     let (count, notes) = wait(py, acknowledge(address, stream, group, ids, first_connect))??;
-    notes.iter().try_for_each(|note| log(py, note))?;
+    log_all(py, &notes)?;
     Ok(count)
 }
 
@@ -71,8 +71,8 @@ pub fn acknowledge_later(
     Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
         let (count, notes) = acknowledge(&address, &stream, &group, &ids, first_connect).await?;
-        let log_all = || Python::attach(|py| notes.iter().try_for_each(|note| log(py, note)));
-        in_interpreter(log_all).unwrap_or(Ok(()))?;
+        let tell = || Python::attach(|py| log_all(py, &notes));
+        in_interpreter(tell).unwrap_or(Ok(()))?;
         Ok(count)
     })
 }

@@ -1,17 +1,14 @@
 //! `infer_stream_schema`.
 
-use std::sync::Arc;
-
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, address, text};
 use super::dtypes::to_polars;
-use super::log::log;
-use super::runtime::wait;
+use super::read_stream::read_table;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, guess_fields};
 use crate::entry_id::{End, EntryId, Start};
-use crate::read::{Condition, RangeQuery, read_range};
+use crate::read::{Condition, RangeQuery};
 
 /// Names of a stream's fields, and a dtype that the first entries' texts fit.
 #[pyfunction]
@@ -31,9 +28,7 @@ pub fn infer_stream_schema<'py>(
     };
     // A field whose name is not UTF-8 is none that a schema could name.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let plan = Arc::new(plan.discovering_bytes());
-    let (table, notes) = wait(py, read_range(&address, &query, &plan))??;
-    notes.iter().try_for_each(|note| log(py, note))?;
+    let table = read_table(py, &address, &query, plan.discovering_bytes())?;
     let fields = py.detach(|| guess_fields(&table));
     fields
         .into_iter()

@@ -19,3 +19,8 @@ pub fn log(py: Python<'_>, note: &Note) -> PyResult<()> {
         .call_method1(level, ("%s", &note.text))?;
     Ok(())
 }
+
+/// Writes all lines of a read that has ended.
+pub fn log_all(py: Python<'_>, notes: &[Note]) -> PyResult<()> {
+    notes.iter().try_for_each(|note| log(py, note))
+}

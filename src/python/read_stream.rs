@@ -6,10 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, OneShot, address, text};
-use super::log::log;
+use super::log::{log, log_all};
 use super::runtime::wait;
-use crate::decode::Table;
-use crate::read::{Reader, Step, read_range};
+use crate::address::Address;
+use crate::decode::{Plan, Table};
+use crate::read::{RangeQuery, Reader, Step, read_range};
 
 /// Reads what is there of a stream, as a `polars.DataFrame`.
 #[pyfunction]
@@ -25,15 +26,22 @@ pub fn read_stream<'py>(
     let plan = arguments.plan()?;
     let frames = arguments.frames(&plan)?;
     let table = match arguments.one_shot(stream)? {
-        OneShot::Range(query) => {
-            let plan = Arc::new(plan);
-            let (table, notes) = wait(py, read_range(&address, &query, &plan))??;
-            notes.iter().try_for_each(|note| log(py, note))?;
-            table
-        }
+        OneShot::Range(query) => read_table(py, &address, &query, plan)?,
         OneShot::Reader(query, pace) => first_batch(py, Reader::new(address, query, plan, pace))?,
     };
     frames.to_frame(py, table)
+}
+
+/// Reads a range at once, and writes what there is to tell into the log.
+pub fn read_table(
+    py: Python<'_>,
+    address: &Arc<Address>,
+    query: &RangeQuery,
+    plan: Plan,
+) -> PyResult<Table> {
+    let (table, notes) = wait(py, read_range(address, query, &Arc::new(plan)))??;
+    log_all(py, &notes)?;
+    Ok(table)
 }
 
 /// The first batch of a reader, which may have no rows.

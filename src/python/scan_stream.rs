@@ -8,7 +8,8 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, address, text};
 use super::frame::Frames;
-use super::log::log;
+use super::log::{log, log_all};
+use super::read_stream::read_table;
 use super::runtime::{LocalRuntime, wait, wait_on};
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::entry_id::IdRange;
@@ -52,8 +53,7 @@ pub fn sample_fields(
     query.count = query.count.into_iter().chain(sample).min();
     // No value matters, whatever it is.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let (table, notes) = wait(py, read::read_range(&address, &query, &Arc::new(plan)))??;
-    notes.iter().try_for_each(|note| log(py, note))?;
+    let table = read_table(py, &address, &query, plan)?;
     Ok(table
         .columns
         .into_iter()
@@ -75,7 +75,7 @@ pub fn split_range(
     let splits = arguments.needed("splits", 1)?;
     let query = arguments.range(stream)?;
     let (ranges, notes) = wait(py, read::split_range(&address, &query, splits))??;
-    notes.iter().try_for_each(|note| log(py, note))?;
+    log_all(py, &notes)?;
     let ends = |range: IdRange| (range.start().to_string(), range.end().to_string());
     Ok(ranges.into_iter().map(ends).collect())
 }
@@ -241,7 +241,7 @@ impl State {
         }
         let Some(table) = table else {
             let notes = scan.close();
-            notes.iter().try_for_each(|note| log(py, note))?;
+            log_all(py, &notes)?;
             return Ok(None);
         };
         self.rows = (self.rows * GROWTH).min(self.largest);

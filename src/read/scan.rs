@@ -39,6 +39,14 @@ impl RangeQuery {
         self.count.is_some_and(|count| count <= SHORT_READ)
     }
 
+    /// The part of it that may have entries now.
+    pub fn within(&self, extent: &Extent) -> Option<IdRange> {
+        match self.end {
+            End::At(end) => extent.within(extent.first(self.start)?, end),
+            End::Never => None,
+        }
+    }
+
     /// What is left of a range, of a stream whose extent may be known.
     fn narrowed(&self, range: IdRange, stream: Option<IdRange>) -> Option<IdRange> {
         let wanted = self.condition.range(stream)?;
@@ -205,13 +213,10 @@ impl Scan {
             return Ok(range.map(Windows::new));
         }
         let extent = extent(connection, &query.stream).await?;
-        let start = extent.first(query.start);
-        let (Some(start), End::At(end)) = (start, query.end) else {
-            return Ok(None);
-        };
         let stream = extent.within(EntryId::MIN, EntryId::MAX);
-        let range = extent.within(start, end);
-        let range = range.and_then(|range| query.narrowed(range, stream));
+        let range = query
+            .within(&extent)
+            .and_then(|range| query.narrowed(range, stream));
         self.tell_bounds(range);
         Ok(range.map(|range| windows_of(range, extent)))
     }

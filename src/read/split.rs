@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::extent::extent;
+use super::extent::{Extent, extent};
 use super::link::{Link, Note};
 use super::scan::{RETRY_BUDGET, RangeQuery};
 use super::{Due, receive};
@@ -79,27 +79,17 @@ impl Splitter {
     /// is known.
     async fn extent(&mut self, query: &RangeQuery) -> Result<Option<(IdRange, Option<usize>)>> {
         let extent = loop {
-            let connection = match self.link.ready().await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    self.link.failed(error)?;
-                    continue;
-                }
-            };
-            match extent(connection, &query.stream).await {
+            match extent_over(&mut self.link, &query.stream).await {
                 Ok(extent) => break extent,
                 Err(error) => self.link.failed(error)?,
             }
         };
-        let start = extent.first(query.start);
-        let (Some(start), End::At(end)) = (start, query.end) else {
-            return Ok(None);
-        };
-        let Some(range) = extent.within(start, end) else {
+        let Some(range) = query.within(&extent) else {
             return Ok(None);
         };
         // Where an end is given, what comes behind it must not change the splits.
-        let is_whole = end == EntryId::MAX && extent.within(EntryId::MIN, end) == Some(range);
+        let all = extent.within(EntryId::MIN, EntryId::MAX);
+        let is_whole = query.end == End::At(EntryId::MAX) && all == Some(range);
         let length = extent.density.filter(|_| is_whole);
         Ok(Some((
             range,
@@ -196,6 +186,10 @@ impl Splitter {
         self.link.succeeded();
         Ok(())
     }
+}
+
+async fn extent_over(link: &mut Link, stream: &str) -> Result<Extent> {
+    extent(link.ready().await?, stream).await
 }
 
 /// What is known of where entries lie.
