@@ -50,6 +50,7 @@ fn recorded_reply() -> Vec<u8> {
 
 fn ids() -> IdColumns {
     IdColumns {
+        key: None,
         id: Some("_id".into()),
         timestamp: Some("_ts".into()),
         sequence: None,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use polars_redis::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
 use polars_redis::read::{Condition, RangeQuery, read_range};
-use polars_redis::{Address, End, EntryId, Start};
+use polars_redis::{Deployment, End, EntryId, ReadFrom, Start};
 
 const ROUNDS: usize = 9;
 /// Entries of a page of the bare socket, and pages in flight: the fastest of
@@ -157,6 +157,7 @@ fn drain(server: &Server, entries: usize, total: Option<usize>) -> (f64, usize) 
 
 fn plan() -> Arc<Plan> {
     let ids = IdColumns {
+        key: None,
         id: Some("_id".into()),
         timestamp: Some("_ts".into()),
         sequence: None,
@@ -190,13 +191,14 @@ fn main() {
     let (_, total) = drain(&server, entries, None);
 
     let url = format!("redis://127.0.0.1:{}", server.port);
-    let address = Arc::new(Address::parse(&url).expect("a valid URL"));
+    let deployment = Arc::new(Deployment::parse(&url).expect("a valid URL"));
     let query = RangeQuery {
         stream: "events".into(),
         start: Start::At(EntryId::MIN),
         end: End::At(EntryId::MAX),
         count: None,
         condition: Condition::Anything,
+        read_from: ReadFrom::Master,
     };
     let plan = plan();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -209,7 +211,7 @@ fn main() {
         let (seconds, _) = drain(&server, entries, Some(total));
         let begun = Instant::now();
         let (table, _) = runtime
-            .block_on(read_range(&address, &query, &plan))
+            .block_on(read_range(&deployment, &query, &plan))
             .expect("the server answers");
         let read = begun.elapsed().as_secs_f64();
         assert_eq!(table.rows, entries);

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 
-use crate::address::Address;
+use crate::address::Access;
 use crate::entry_id::EntryId;
 
 /// Result of everything in this crate that can fail.
@@ -53,9 +53,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error that an error reply of the server at `address` is.
-    pub(crate) fn from_reply(context: String, reply: &str, address: &Address) -> Self {
-        let shown = address.redact(reply);
+    /// The error that an error reply is, of a server that knows us by `access`.
+    pub(crate) fn from_reply(context: String, reply: &str, access: &Access) -> Self {
+        let shown = access.redact(reply);
         match reply.split(' ').next() {
             Some("NOAUTH" | "WRONGPASS" | "NOPASS") => Self::Authentication {
                 peer: context,
@@ -89,7 +89,7 @@ impl Error {
             Self::Response { reply, .. } => match reply.split(' ').next() {
                 Some(
                     "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF"
-                    | "TRYAGAIN" | "CLUSTERDOWN",
+                    | "TRYAGAIN" | "CLUSTERDOWN" | "MOVED" | "ASK",
                 ) => true,
                 // A failover, or somebody who wanted it so.
                 Some("UNBLOCKED") => !self.is_no_group(),

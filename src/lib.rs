@@ -12,7 +12,7 @@
 //! pushes lives in them.
 //!
 //! - [`entry_id`]: entry IDs and ranges of them.
-//! - [`address`]: where a server is.
+//! - [`deployment`]: what a URL names; [`address`]: where one server is.
 //! - [`connection`]: bytes to and from one server.
 //! - [`command`]: the stream commands.
 //! - [`resp`]: RESP tokens from bytes.
@@ -26,6 +26,7 @@ pub mod address;
 pub mod command;
 pub mod connection;
 pub mod decode;
+pub mod deployment;
 pub mod entry_id;
 pub mod error;
 mod per_process;
@@ -33,7 +34,9 @@ mod per_process;
 mod python;
 pub mod read;
 pub mod resp;
+mod url;
 
 pub use address::Address;
+pub use deployment::{Deployment, ReadFrom};
 pub use entry_id::{End, EntryId, IdRange, InvalidId, Start};
 pub use error::{DecodeError, Error, Misfit, Result};

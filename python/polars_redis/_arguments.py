@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 from polars.datatypes import DataTypeClass
@@ -25,11 +25,15 @@ Any iterable of pairs works. But a mapping is an iterable too: were that said he
 would not know what to take a dict of classes and instances for.
 """
 
+ReadFrom: TypeAlias = Literal["master", "replica"]
+"""Which servers a stream is read from."""
+
 _INCLUDES = {
     "id_column": "include_id",
     "timestamp_column": "include_timestamp",
     "sequence_column": "include_sequence",
     "delivery_count_column": "include_delivery_count",
+    "key_column_name": "include_key",
 }
 """What says whether the column of this parameter is wanted."""
 
@@ -91,8 +95,11 @@ def options(
     timestamp_column: str,
     sequence_column: str,
     delivery_count_column: str,
+    include_key: bool = False,
+    key_column_name: str = "_key",
     max_deliveries: int | None = None,
     dead_letter: str | None = None,
+    read_from: ReadFrom = "master",
     **others: Any,
 ) -> dict[str, Any]:
     """Bring the arguments of a read into the form that the core takes."""
@@ -110,6 +117,8 @@ def options(
         "delivery_count_column": column_name(
             "delivery_count_column", delivery_count_column, include=include_delivery_count
         ),
+        "key_column_name": column_name("key_column_name", key_column_name, include=include_key),
+        "read_from": read_from,
         "max_deliveries": max_deliveries,
         "dead_letter": dead_letter,
         **others,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
-from polars_redis._arguments import SchemaLike, options
+from polars_redis._arguments import ReadFrom, SchemaLike, options
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -240,6 +240,7 @@ def iter_stream(
     reconnect_timeout_ms: int = 300_000,
     max_deliveries: int | None = None,
     dead_letter: str | None = None,
+    read_from: ReadFrom = "master",
 ) -> StreamIterator:
     """Iterate over a stream in frames of up to `batch_size` rows.
 
@@ -317,7 +318,11 @@ def iter_stream(
         Key of a stream to which an entry goes that was delivered `max_deliveries`
         times and never acknowledged: with its fields, and before them
         ``_stream``, ``_id``, ``_group``, ``_consumer`` and ``_deliveries``. It is
-        added there and acknowledged here in one transaction.
+        added there and acknowledged here in one transaction, for which both need the
+        same hash slot in a cluster.
+    read_from
+        ``"replica"`` reads from a server that follows the master, if one can be
+        reached: entries come a little later. Not with a group.
 
     Returns
     -------
@@ -392,6 +397,7 @@ def iter_stream(
             reconnect_timeout_ms=reconnect_timeout_ms,
             max_deliveries=max_deliveries,
             dead_letter=dead_letter,
+            read_from=read_from,
         ),
     )
 
@@ -425,6 +431,7 @@ def iter_stream_async(
     reconnect_timeout_ms: int = 300_000,
     max_deliveries: int | None = None,
     dead_letter: str | None = None,
+    read_from: ReadFrom = "master",
 ) -> AsyncStreamIterator:
     """Iterate over a stream in frames of up to `batch_size` rows, for asyncio.
 
@@ -449,7 +456,7 @@ def iter_stream_async(
         As for `iter_stream`.
     claim_idle_ms, include_delivery_count, delivery_count_column
         As for `iter_stream`.
-    linger_ms, reconnect_timeout_ms, max_deliveries, dead_letter
+    linger_ms, reconnect_timeout_ms, max_deliveries, dead_letter, read_from
         As for `iter_stream`.
 
     Returns
@@ -513,5 +520,6 @@ def iter_stream_async(
             reconnect_timeout_ms=reconnect_timeout_ms,
             max_deliveries=max_deliveries,
             dead_letter=dead_letter,
+            read_from=read_from,
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
-from polars_redis._arguments import SchemaLike, options
+from polars_redis._arguments import ReadFrom, SchemaLike, options
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,6 +38,7 @@ def read_stream(
     claim_idle_ms: int | None = 300_000,
     include_delivery_count: bool = False,
     delivery_count_column: str = "_deliveries",
+    read_from: ReadFrom = "master",
 ) -> pl.DataFrame:
     """Read the entries of a stream into a DataFrame.
 
@@ -53,12 +54,15 @@ def read_stream(
     Parameters
     ----------
     url
-        URL of the server:
+        URL of the server, or of any server of a cluster:
         ``redis://[[user]:password@]host[:port][/db]``, the same with ``rediss://``
-        (TLS), or ``unix://[[user]:password@]/path``, with redis-py's parameters
-        ``db``, ``username``, ``password``, ``client_name``, ``socket_timeout`` and
-        ``socket_connect_timeout`` (both in seconds), and for TLS ``ssl_ca_certs``,
-        ``ssl_certfile``, ``ssl_keyfile`` and ``ssl_cert_reqs``.
+        (TLS), or ``unix://[[user]:password@]/path``; or of sentinels,
+        ``redis-sentinel://[[user]:password@]host[:port][,host[:port]...][/db]``, the
+        same with ``rediss-sentinel://``. With redis-py's parameters ``db``,
+        ``username``, ``password``, ``client_name``, ``socket_timeout`` and
+        ``socket_connect_timeout`` (both in seconds), for TLS ``ssl_ca_certs``,
+        ``ssl_certfile``, ``ssl_keyfile`` and ``ssl_cert_reqs``, and for sentinels
+        ``sentinelMasterId``, ``sentinel_username`` and ``sentinel_password``.
     stream
         Key of the stream. A missing stream gives a frame without rows.
     schema
@@ -113,6 +117,9 @@ def read_stream(
         included, as Int64; with a group only.
     delivery_count_column
         Name of that column. It comes before the fields.
+    read_from
+        ``"replica"`` reads from a server that follows the master, if one can be
+        reached: it may not have the newest entries yet. Not with a group.
 
     Returns
     -------
@@ -124,8 +131,6 @@ def read_stream(
     ------
     ValueError, TypeError
         If an argument is wrong; nothing was sent.
-    NotImplementedError
-        If the URL is of a kind that is not supported yet.
     polars_redis.exceptions.DecodeError
         If a value does not fit its dtype (with `strict`), naming the first such
         entry. It is a ValueError too.
@@ -189,5 +194,6 @@ def read_stream(
             claim_idle_ms=claim_idle_ms,
             include_delivery_count=include_delivery_count,
             delivery_count_column=delivery_count_column,
+            read_from=read_from,
         ),
     )

@@ -9,7 +9,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from polars_redis import _core
-from polars_redis._arguments import SchemaLike, options
+from polars_redis._arguments import ReadFrom, SchemaLike, options
 from polars_redis._predicate import IdColumns, bounds_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def scan_stream(
     sequence_column: str = "_seq",
     strict: bool = True,
     infer_schema_length: int | None = 100,
+    read_from: ReadFrom = "master",
 ) -> pl.LazyFrame:
     """Scan the entries of a stream lazily.
 
@@ -80,6 +81,8 @@ def scan_stream(
     infer_schema_length
         How many entries to look at for the names of the fields, without a schema;
         None looks at all.
+    read_from
+        Which servers to read from, as for `read_stream`.
 
     Returns
     -------
@@ -146,6 +149,7 @@ def scan_stream(
         delivery_count_column="_deliveries",
         strict=strict,
         infer_schema_length=infer_schema_length,
+        read_from=read_from,
     )
     return StreamSource(url, stream, arguments).lazy()
 
@@ -166,6 +170,7 @@ def split_stream(
     sequence_column: str = "_seq",
     strict: bool = True,
     infer_schema_length: int | None = 100,
+    read_from: ReadFrom = "master",
 ) -> list[pl.LazyFrame]:
     """Split a stream into lazy frames that together are what is in it now.
 
@@ -187,6 +192,8 @@ def split_stream(
     include_id, include_timestamp, include_sequence
         As for `scan_stream`.
     id_column, timestamp_column, sequence_column, strict, infer_schema_length
+        As for `scan_stream`.
+    read_from
         As for `scan_stream`.
 
     Returns
@@ -229,6 +236,7 @@ def split_stream(
         delivery_count_column="_deliveries",
         strict=strict,
         infer_schema_length=infer_schema_length,
+        read_from=read_from,
     )
     whole = StreamSource(url, stream, arguments)
     ranges = _core.split_range(url, stream, {**arguments, "splits": splits})

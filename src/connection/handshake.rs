@@ -13,6 +13,7 @@ enum Step {
     Authenticate,
     Select,
     Name,
+    ReadOnly,
     Greet,
 }
 
@@ -38,23 +39,26 @@ pub(super) async fn introduce(connection: &mut Connection) -> Result<()> {
 fn steps(connection: &Connection) -> Vec<(Step, Cmd)> {
     let address = &connection.address;
     let mut steps = Vec::new();
-    if address.username.is_some() || address.password.is_some() {
+    if address.access.username.is_some() || address.access.password.is_some() {
         let mut auth = redis::cmd("AUTH");
-        if let Some(username) = &address.username {
+        if let Some(username) = &address.access.username {
             auth.arg(username);
         }
-        auth.arg(address.password.as_ref().map_or("", |p| p.reveal()));
+        auth.arg(address.access.password.as_ref().map_or("", |p| p.reveal()));
         steps.push((Step::Authenticate, auth));
     }
-    if address.db != 0 {
+    if address.access.db != 0 {
         let mut select = redis::cmd("SELECT");
-        select.arg(address.db);
+        select.arg(address.access.db);
         steps.push((Step::Select, select));
     }
-    if let Some(name) = &address.client_name {
+    if let Some(name) = &address.access.client_name {
         let mut setname = redis::cmd("CLIENT");
         setname.arg("SETNAME").arg(name);
         steps.push((Step::Name, setname));
+    }
+    if address.is_replica {
+        steps.push((Step::ReadOnly, redis::cmd("READONLY")));
     }
     if steps.is_empty() {
         // Whoever does not answer this is no server, or has no place for us:
@@ -73,7 +77,7 @@ fn refused(step: Step, reply: &str, address: &Address) -> Result<()> {
             kind: io::ErrorKind::ConnectionRefused,
         });
     }
-    let error = Error::from_reply(peer.clone(), reply, address);
+    let error = Error::from_reply(peer.clone(), reply, &address.access);
     match step {
         _ if error.is_transient() => Err(error),
         Step::Authenticate => Err(Error::Authentication {
@@ -81,10 +85,11 @@ fn refused(step: Step, reply: &str, address: &Address) -> Result<()> {
             reply: address.redact(&without_arguments(reply)),
         }),
         Step::Select => Err(error),
+        Step::Name | Step::ReadOnly | Step::Greet if reply.starts_with("NOAUTH") => Err(error),
         // A name is a courtesy: a user who may not give one can still read. Nor
-        // need one be allowed to ask whether anybody is there.
-        Step::Name | Step::Greet if reply.starts_with("NOAUTH") => Err(error),
-        Step::Name | Step::Greet => Ok(()),
+        // need one be allowed to ask whether anybody is there. A replica that is
+        // of no cluster is read without further ado.
+        Step::Name | Step::ReadOnly | Step::Greet => Ok(()),
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
                 outbox: Vec::new(),
                 sent: 0,
                 in_query: false,
+                is_asking: false,
             });
         }
     }

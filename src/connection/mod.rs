@@ -1,4 +1,5 @@
-//! Bytes to and from one server.
+//! Bytes to and from one server, and the way to it: a [`Route`] finds the server
+//! that has a key, where sentinels or a cluster's servers know it.
 //!
 //! A [`Connection`] is one TCP connection with its introduction done (user,
 //! database, name), a deadline on every wait, and keepalive on, so that a dead
@@ -9,9 +10,13 @@
 //! point and called again: what was sent or received so far is kept in the
 //! connection.
 
+mod asking;
 mod backoff;
 mod handshake;
 mod kept;
+mod route;
+mod sentinels;
+mod slots;
 mod tls;
 mod transport;
 
@@ -28,6 +33,8 @@ use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
 pub use backoff::Backoff;
+pub use route::{Route, Topology};
+pub use slots::Slot;
 
 use crate::address::{Address, Endpoint};
 use crate::error::{Error, Result};
@@ -66,6 +73,9 @@ pub struct Connection {
     sent: usize,
     /// Whether a control command is under way.
     in_query: bool,
+    /// Whether each command is preceded by `ASKING`, as its key is on its way here
+    /// from another server of the cluster, and each reply by the one to that.
+    is_asking: bool,
 }
 
 /// Bytes received and not consumed.
@@ -118,7 +128,7 @@ impl Connection {
     /// reached in time, [`Error::Authentication`] if it refuses the user,
     /// [`Error::Response`] if it refuses the database.
     pub async fn connect(address: &Arc<Address>) -> Result<Self> {
-        let deadline = address.connect_timeout;
+        let deadline = address.access.connect_timeout;
         let connecting = async {
             for _ in 1..CONNECT_ATTEMPTS {
                 match Self::introduced(address).await {
@@ -145,6 +155,7 @@ impl Connection {
             outbox: Vec::new(),
             sent: 0,
             in_query: false,
+            is_asking: false,
         };
         handshake::introduce(&mut connection).await?;
         Ok(connection)
@@ -153,7 +164,8 @@ impl Connection {
     /// Keeps the connection for the next one who wants this address. No reply
     /// may be due.
     pub fn keep(self) {
-        if self.inbox.is_empty() && self.sent == self.outbox.len() && !self.in_query {
+        let is_quiet = self.inbox.is_empty() && self.sent == self.outbox.len();
+        if is_quiet && !self.in_query && !self.is_asking {
             kept::give(self);
         }
     }
@@ -169,15 +181,29 @@ impl Connection {
         &self.address
     }
 
+    /// Asks from now on for keys that are on their way here from another server of
+    /// the cluster: a line that says OK precedes each reply then.
+    pub(crate) fn ask(&mut self) {
+        self.is_asking = true;
+    }
+
+    /// Whether a line that says OK precedes each reply.
+    pub fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
     /// Adds a command to what [`flush`](Self::flush) will send.
     pub fn queue(&mut self, cmd: &Cmd) {
+        if self.is_asking {
+            redis::cmd("ASKING").write_packed_command(&mut self.outbox);
+        }
         cmd.write_packed_command(&mut self.outbox);
     }
 
     /// Sends what is queued.
     pub async fn flush(&mut self) -> Result<()> {
         self.flush_at_once()?;
-        let patience = self.address.socket_timeout;
+        let patience = self.address.access.socket_timeout;
         while self.sent < self.outbox.len() {
             let writing = self.transport.write(&self.outbox[self.sent..]);
             let written = timeout(patience, writing).await;
@@ -232,13 +258,14 @@ impl Connection {
     /// Bytes that have come and were not consumed; waits for some if there are
     /// none.
     pub async fn received(&mut self) -> Result<&[u8]> {
-        self.received_within(self.address.socket_timeout).await
+        self.received_within(self.address.access.socket_timeout)
+            .await
     }
 
     /// As [`received`](Self::received), for the reply to a command that blocks
     /// for as long as `block`, to which a little is added.
     pub async fn received_after_block(&mut self, block: Duration) -> Result<&[u8]> {
-        let patience = block + BLOCK_SLACK.min(self.address.socket_timeout);
+        let patience = block + BLOCK_SLACK.min(self.address.access.socket_timeout);
         self.received_within(patience).await
     }
 
@@ -287,6 +314,16 @@ impl Connection {
         let mut codec = redis::ValueCodec::default();
         let mut bytes = BytesMut::new();
         self.look_out()?;
+        if self.is_asking {
+            let line = self.line().await?;
+            if let Some(text) = line.strip_prefix('-') {
+                return Err(Error::from_reply(
+                    self.address.peer(),
+                    text,
+                    &self.address.access,
+                ));
+            }
+        }
         loop {
             let received = self.received().await?;
             let before = bytes.len();
@@ -380,17 +417,11 @@ async fn connect_transport(address: &Address) -> Result<Transport> {
     };
     match &address.endpoint {
         Endpoint::Unix(path) => Transport::of_socket(path).await,
-        Endpoint::Tcp {
-            host,
-            port,
-            tls: None,
-        } => connect_socket(host, *port).await.map(Transport::Tcp),
-        Endpoint::Tcp {
-            host,
-            port,
-            tls: Some(options),
-        } => {
+        Endpoint::Tcp { host, port } => {
             let socket = connect_socket(host, *port).await.map_err(failed)?;
+            let Some(options) = &address.access.tls else {
+                return Ok(Transport::Tcp(socket));
+            };
             let begun = Session::begin(&socket, host, options).await;
             let named = |error: io::Error| io::Error::new(error.kind(), format!("TLS: {error}"));
             begun

@@ -30,6 +30,7 @@ pub struct ChunkBuilder {
     room: usize,
     /// The rows' IDs, where they are kept beside the columns.
     entry_ids: Option<Vec<EntryId>>,
+    keys: Keys,
     id: Option<Views>,
     timestamp: Option<Numbers>,
     sequence: Option<Numbers>,
@@ -71,6 +72,7 @@ impl ChunkBuilder {
             rows: 0,
             room,
             entry_ids: plan.keeps_entry_ids().then(|| Vec::with_capacity(room)),
+            keys: Keys::default(),
             id: ids.id.as_ref().map(|_| Views::with_room(room)),
             timestamp: ids.timestamp.as_ref().map(|_| Numbers::with_room(room)),
             sequence: ids.sequence.as_ref().map(|_| Numbers::with_room(room)),
@@ -98,6 +100,11 @@ impl ChunkBuilder {
     /// Rows committed so far.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The rows that follow are of the stream with this key. No row may be begun.
+    pub fn begin_stream(&mut self, key: &Arc<str>) {
+        self.keys.begin(key, self.rows);
     }
 
     /// Begins a row. `text` is the ID as the server wrote it. A part of the ID
@@ -185,11 +192,49 @@ impl ChunkBuilder {
         Chunk {
             rows,
             entry_ids: self.entry_ids.unwrap_or_default(),
+            keys: self.keys,
             deliveries: None,
             ids,
             fields: self.columns.into_iter().map(|c| c.finish(rows)).collect(),
             appeared: self.appeared,
             named: Vec::new(),
+        }
+    }
+}
+
+/// Which rows are of which stream.
+#[derive(Debug, Clone, Default)]
+struct Keys {
+    /// Each stream's key, with its first row, in the order of the rows.
+    begun: Vec<(Arc<str>, usize)>,
+}
+
+impl Keys {
+    fn begin(&mut self, key: &Arc<str>, row: usize) {
+        match self.begun.last_mut() {
+            Some((last, _)) if last == key => {}
+            // Of that one there is no row.
+            Some((last, first)) if *first == row => *last = key.clone(),
+            _ => self.begun.push((key.clone(), row)),
+        }
+    }
+
+    fn runs(&self, rows: usize) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        let ends = self.begun.iter().skip(1).map(|(_, first)| *first);
+        let ends = ends.chain(std::iter::once(rows));
+        let runs = self.begun.iter().zip(ends);
+        runs.map(|((key, first), end)| (key, end - first))
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.begun.retain(|&(_, first)| first < rows);
+    }
+
+    fn drop_front(&mut self, rows: usize) {
+        let before = self.begun.partition_point(|&(_, first)| first <= rows);
+        self.begun.drain(..before.saturating_sub(1));
+        for (_, first) in &mut self.begun {
+            *first = first.saturating_sub(rows);
         }
     }
 }
@@ -244,6 +289,7 @@ pub struct Chunk {
     rows: usize,
     /// One a row, or none at all where the plan does not keep them.
     entry_ids: Vec<EntryId>,
+    keys: Keys,
     deliveries: Option<ArrayRef>,
     ids: Vec<ArrayRef>,
     fields: Vec<ArrayRef>,
@@ -264,6 +310,7 @@ impl Chunk {
         if rows < self.rows {
             self.rows = rows;
             self.entry_ids.truncate(rows);
+            self.keys.truncate(rows);
             self.appeared.retain(|&(_, row)| row < rows);
             for array in self.arrays_mut() {
                 array.slice(0, rows);
@@ -295,6 +342,7 @@ impl Chunk {
         front.truncate(rows);
         self.rows -= rows;
         self.entry_ids.drain(..rows.min(self.entry_ids.len()));
+        self.keys.drop_front(rows);
         let left = self.rows;
         for array in self.arrays_mut() {
             array.slice(rows, left);
@@ -314,6 +362,22 @@ impl Chunk {
     /// The rows' entry IDs, where the plan keeps them.
     pub fn entry_ids(&self) -> &[EntryId] {
         &self.entry_ids
+    }
+
+    /// The streams that the rows are of, each with how many there are, in the order
+    /// of the rows; nothing where the builder was not told.
+    pub fn streams(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.keys.runs(self.rows)
+    }
+
+    /// The column of keys.
+    fn keys(&self) -> ArrayRef {
+        let mut views = Views::with_room(self.rows);
+        for (key, rows) in self.streams() {
+            views.push_times(key.as_bytes(), rows);
+        }
+        // SAFETY: a key is a `str`.
+        unsafe { views.finish::<str>(None) }.boxed()
     }
 
     /// Says how often each entry has been delivered, by its ID.
@@ -386,14 +450,22 @@ impl Table {
             (&ids.sequence, FieldType::Int64),
         ];
         let mut columns = Vec::new();
+        if let Some(name) = &ids.key {
+            columns.push(TableColumn {
+                name: name.clone(),
+                dtype: FieldType::String,
+                chunks: chunks.iter().map(Chunk::keys).collect(),
+            });
+        }
+        let mut at = 0;
         for (name, dtype) in id_columns {
             let Some(name) = name else { continue };
-            let at = columns.len();
             columns.push(TableColumn {
                 name: name.clone(),
                 dtype,
                 chunks: chunks.iter_mut().map(|c| c.ids[at].clone()).collect(),
             });
+            at += 1;
         }
         if let Some(name) = &ids.deliveries {
             columns.push(TableColumn {

@@ -103,6 +103,7 @@ pub struct Decoder {
     tokens: Tokenizer,
     entries: Entries,
     bytes: u64,
+    is_line_due: bool,
 }
 
 impl Decoder {
@@ -112,6 +113,7 @@ impl Decoder {
             tokens: Tokenizer::new(),
             entries: Entries::new(plan),
             bytes: 0,
+            is_line_due: false,
         }
     }
 
@@ -129,6 +131,7 @@ impl Decoder {
     /// `range`, in order.
     pub fn begin_reply(&mut self, shape: Shape, range: IdRange, most: usize) {
         self.tokens = Tokenizer::new();
+        self.is_line_due = false;
         self.entries.at = match shape {
             Shape::Entries => At::Entries,
             Shape::OneStream => At::Streams,
@@ -141,6 +144,11 @@ impl Decoder {
         self.entries.last = None;
         self.entries.entries_left = 0;
         self.entries.in_reply = 0;
+    }
+
+    /// A line that says OK precedes the reply that was begun.
+    pub fn expect_line(&mut self) {
+        self.is_line_due = true;
     }
 
     /// Takes bytes off the front of `input` and adds the entries that they
@@ -160,6 +168,9 @@ impl Decoder {
     }
 
     fn take(&mut self, input: &mut &[u8], chunk: &mut ChunkBuilder) -> Result<Progress, Fault> {
+        if self.is_line_due && !self.take_line(input)? {
+            return Ok(Progress::NeedMore);
+        }
         loop {
             if self.entries.at == At::Entry && self.tokens.is_between_tokens() {
                 let mut cursor = Cursor::new(input);
@@ -176,6 +187,21 @@ impl Decoder {
                 Some(token) => self.entries.accept(token, chunk)?,
                 None => return Ok(Progress::NeedMore),
             }
+        }
+    }
+
+    /// Takes the line before the reply; whether it is there.
+    fn take_line(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+        match self.tokens.next(input, Payload::Skip)? {
+            None => Ok(false),
+            Some(Token::Simple(_)) => {
+                self.is_line_due = false;
+                Ok(true)
+            }
+            Some(Token::Error(text)) => {
+                Err(Fault::Server(String::from_utf8_lossy(text).into_owned()))
+            }
+            Some(token) => Err(unexpected(At::Entries, &token)),
         }
     }
 

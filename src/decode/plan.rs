@@ -15,9 +15,11 @@ pub enum Fields {
     Discover,
 }
 
-/// Which columns to make of the entry ID, under which names.
+/// Which columns to make of the entry ID and the stream's key, under which names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdColumns {
+    /// The key of the stream as String.
+    pub key: Option<String>,
     /// The whole ID as String.
     pub id: Option<String>,
     /// Its milliseconds as Int64.
@@ -30,7 +32,13 @@ pub struct IdColumns {
 
 impl IdColumns {
     fn names(&self) -> impl Iterator<Item = &str> {
-        let columns = [&self.id, &self.timestamp, &self.sequence, &self.deliveries];
+        let columns = [
+            &self.key,
+            &self.id,
+            &self.timestamp,
+            &self.sequence,
+            &self.deliveries,
+        ];
         columns.into_iter().filter_map(|name| name.as_deref())
     }
 }
@@ -63,7 +71,8 @@ impl Plan {
             if seen.insert(name, "id column").is_some() {
                 return Err(Error::Argument(format!(
                     "two id columns are named {name:?}: give them different names by \
-                     id_column, timestamp_column, sequence_column, delivery_count_column"
+                     id_column, timestamp_column, sequence_column, delivery_count_column, \
+                     key_column_name"
                 )));
             }
         }
@@ -81,8 +90,9 @@ impl Plan {
                         return Err(Error::Argument(format!(
                             "schema: the field {:?} has the name of an id column: rename the \
                              column (id_column, timestamp_column, sequence_column, \
-                             delivery_count_column) or leave it out (include_id, \
-                             include_timestamp, include_sequence, include_delivery_count)",
+                             delivery_count_column, key_column_name) or leave it out \
+                             (include_id, include_timestamp, include_sequence, \
+                             include_delivery_count, include_key)",
                             field.name
                         )));
                     }

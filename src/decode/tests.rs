@@ -6,6 +6,7 @@ use super::*;
 
 fn plan(schema: &[(&str, FieldType)], on_misfit: OnMisfit) -> Arc<Plan> {
     let ids = IdColumns {
+        key: None,
         id: Some("_id".into()),
         timestamp: Some("_ts".into()),
         sequence: Some("_seq".into()),

@@ -45,6 +45,15 @@ impl Views {
         self.views.push(view);
     }
 
+    /// Adds a value `rows` times, stored once.
+    pub fn push_times(&mut self, value: &[u8], rows: usize) {
+        if rows > 0 {
+            self.push(value);
+            let view = self.views.last().copied().unwrap_or_default();
+            self.views.resize(self.views.len() + rows - 1, view);
+        }
+    }
+
     #[inline]
     fn store(&mut self, value: &[u8]) -> View {
         if self.active.len() + value.len() > MAX_BUFFER_LEN {
@@ -146,6 +155,22 @@ mod tests {
         for (row, value) in values.iter().enumerate() {
             assert_eq!(array.value(row), value.as_slice());
         }
+    }
+
+    #[test]
+    fn a_value_may_be_there_many_times() {
+        let mut views = Views::default();
+        views.push_times(b"short", 2);
+        views.push_times(b"a value that is not inline", 0);
+        views.push_times(b"a value that is not inline", 3);
+        let held = views.active.len();
+        // SAFETY: all values are UTF-8.
+        let array = unsafe { views.finish::<str>(None) };
+        assert_eq!((array.len(), held), (5, 26));
+        assert_eq!(
+            (array.value(1), array.value(4)),
+            ("short", "a value that is not inline")
+        );
     }
 
     #[test]

@@ -8,10 +8,10 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3_async_runtimes::generic::future_into_py;
 use pyo3_polars::PySeries;
 
-use super::arguments::{address, text};
+use super::arguments::{deployment, text};
 use super::log::log_all;
 use super::runtime::{Background, in_interpreter, wait};
-use crate::address::Address;
+use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
 use crate::read::{FirstConnect, acknowledge};
 
@@ -24,10 +24,17 @@ pub fn ack_entries(
     group: &Bound<'_, PyAny>,
     entry_ids: &Bound<'_, PyAny>,
 ) -> PyResult<u64> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
     let ids = to_entry_ids(entry_ids)?;
-    acknowledge_all(py, &address, &stream, &group, &ids, FirstConnect::FailsFast)
+    acknowledge_all(
+        py,
+        &deployment,
+        &stream,
+        &group,
+        &ids,
+        FirstConnect::FailsFast,
+    )
 }
 
 /// The awaitable twin of [`ack_entries`].
@@ -39,22 +46,25 @@ pub fn ack_entries_async<'py>(
     group: &Bound<'py, PyAny>,
     entry_ids: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
     let ids = to_entry_ids(entry_ids)?;
-    acknowledge_later(py, address, stream, group, ids, FirstConnect::FailsFast)
+    acknowledge_later(py, deployment, stream, group, ids, FirstConnect::FailsFast)
 }
 
 /// Acknowledges on the calling thread.
 pub fn acknowledge_all(
     py: Python<'_>,
-    address: &Arc<Address>,
+    deployment: &Arc<Deployment>,
     stream: &str,
     group: &str,
     ids: &[EntryId],
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
-    let (count, notes) = wait(py, acknowledge(address, stream, group, ids, first_connect))??;
+    let (count, notes) = wait(
+        py,
+        acknowledge(deployment, stream, group, ids, first_connect),
+    )??;
     log_all(py, &notes)?;
     Ok(count)
 }
@@ -62,7 +72,7 @@ pub fn acknowledge_all(
 /// Acknowledges in the background; what asyncio awaits.
 pub fn acknowledge_later(
     py: Python<'_>,
-    address: Arc<Address>,
+    deployment: Arc<Deployment>,
     stream: String,
     group: String,
     ids: Vec<EntryId>,
@@ -70,7 +80,7 @@ pub fn acknowledge_later(
 ) -> PyResult<Bound<'_, PyAny>> {
     Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
-        let (count, notes) = acknowledge(&address, &stream, &group, &ids, first_connect).await?;
+        let (count, notes) = acknowledge(&deployment, &stream, &group, &ids, first_connect).await?;
         let tell = || Python::attach(|py| log_all(py, &notes));
         in_interpreter(tell).unwrap_or(Ok(()))?;
         Ok(count)

@@ -10,9 +10,9 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 
 use super::dtypes::{PySchema, to_field};
 use super::frame::Frames;
-use crate::address::Address;
 use crate::command::Consumer;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
+use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, Start};
 use crate::read::{
     Condition, DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait,
@@ -44,6 +44,7 @@ impl<'py> Arguments<'py> {
             false => OnMisfit::Null,
         };
         let ids = IdColumns {
+            key: self.text("key_column_name")?,
             id: self.text("id_column")?,
             timestamp: self.text("timestamp_column")?,
             sequence: self.text("sequence_column")?,
@@ -96,6 +97,7 @@ impl<'py> Arguments<'py> {
             end: self.end()?,
             count: self.number("count", 0)?,
             condition: Condition::Anything,
+            read_from: self.read_from()?,
         })
     }
 
@@ -127,6 +129,7 @@ impl<'py> Arguments<'py> {
                 stream,
                 start: self.start()?,
                 end: self.end()?,
+                read_from: self.read_from()?,
             }),
         })
     }
@@ -161,6 +164,12 @@ impl<'py> Arguments<'py> {
             }
             return Ok(None);
         };
+        if self.read_from()? == ReadFrom::Replica {
+            return Err(wrong(
+                "read_from",
+                "a group read goes to the master: what is given to a consumer is written down",
+            ));
+        }
         let Some(name) = consumer else {
             return Err(wrong("group", "a group read needs a consumer too"));
         };
@@ -228,6 +237,14 @@ impl<'py> Arguments<'py> {
         match bound("end_id", &self.get("end_id")?)? {
             Bounds::Text(text) => End::parse(&text).map_err(|e| invalid("end_id", &e)),
             Bounds::Milliseconds(ms) => Ok(End::At(EntryId::new(ms, u64::MAX))),
+        }
+    }
+
+    fn read_from(&self) -> PyResult<ReadFrom> {
+        match self.text("read_from")?.as_deref() {
+            Some("master") => Ok(ReadFrom::Master),
+            Some("replica") => Ok(ReadFrom::Replica),
+            _ => Err(wrong("read_from", "expected \"master\" or \"replica\"")),
         }
     }
 
@@ -299,9 +316,9 @@ pub fn text(parameter: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(text.to_owned())
 }
 
-/// The server that a URL names.
-pub fn address(url: &Bound<'_, PyAny>) -> PyResult<Arc<Address>> {
-    Ok(Arc::new(Address::parse(&text("url", url)?)?))
+/// What a URL names.
+pub fn deployment(url: &Bound<'_, PyAny>) -> PyResult<Arc<Deployment>> {
+    Ok(Arc::new(Deployment::parse(&text("url", url)?)?))
 }
 
 fn wrong(parameter: &str, what: &str) -> PyErr {

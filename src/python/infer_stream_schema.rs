@@ -3,10 +3,11 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, address, text};
+use super::arguments::{Arguments, deployment, text};
 use super::dtypes::to_polars;
 use super::read_stream::read_table;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, guess_fields};
+use crate::deployment::ReadFrom;
 use crate::entry_id::{End, EntryId, Start};
 use crate::read::{Condition, RangeQuery};
 
@@ -18,17 +19,18 @@ pub fn infer_stream_schema<'py>(
     stream: &Bound<'py, PyAny>,
     arguments: Bound<'py, PyDict>,
 ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let query = RangeQuery {
         stream: text("stream", stream)?,
         start: Start::At(EntryId::MIN),
         end: End::At(EntryId::MAX),
         count: Arguments(arguments).number("infer_schema_length", 1)?,
         condition: Condition::Anything,
+        read_from: ReadFrom::Master,
     };
     // A field whose name is not UTF-8 is none that a schema could name.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let table = read_table(py, &address, &query, plan.discovering_bytes())?;
+    let table = read_table(py, &deployment, &query, plan.discovering_bytes())?;
     let fields = py.detach(|| guess_fields(&table));
     fields
         .into_iter()

@@ -11,11 +11,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{acknowledge_all, to_entry_ids};
-use super::arguments::{Arguments, address, text};
+use super::arguments::{Arguments, deployment, text};
 use super::frame::Frames;
 use super::log::log;
 use super::runtime::{LocalRuntime, wait_on};
-use crate::address::Address;
+use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
 use crate::error::Result;
 use crate::read::{FirstConnect, Query, Reader, Stats, Step};
@@ -26,7 +26,7 @@ pub struct Shared {
     pub reader: Mutex<Option<Reader>>,
     pub closed: CancellationToken,
     view: StdMutex<View>,
-    pub address: Arc<Address>,
+    pub deployment: Arc<Deployment>,
     stream: String,
     group: Option<String>,
     id_column: Option<String>,
@@ -51,7 +51,7 @@ impl Shared {
         stream: &Bound<'_, PyAny>,
         arguments: Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let address = address(url)?;
+        let deployment = deployment(url)?;
         let stream = text("stream", stream)?;
         let arguments = Arguments(arguments);
         let plan = arguments.plan()?;
@@ -63,10 +63,10 @@ impl Shared {
             Query::Tail(_) => None,
         };
         Ok(Self {
-            reader: Mutex::new(Some(Reader::new(address.clone(), query, plan, pace))),
+            reader: Mutex::new(Some(Reader::new(deployment.clone(), query, plan, pace))),
             closed: CancellationToken::new(),
             view: StdMutex::default(),
-            address,
+            deployment,
             stream,
             group,
             id_column,
@@ -199,7 +199,7 @@ impl Shared {
         let group = group.map_or_else(String::new, |group| format!(", group={group:?}"));
         format!(
             "{kind}({:?}, {:?}{group})",
-            self.address.to_string(),
+            self.deployment.to_string(),
             self.stream
         )
     }
@@ -353,8 +353,15 @@ impl StreamIterator {
     #[pyo3(signature = (frame = None))]
     fn ack(&self, py: Python<'_>, frame: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
-        let address = &self.shared.address;
-        acknowledge_all(py, address, &stream, &group, &ids, FirstConnect::IsRetried)
+        let deployment = &self.shared.deployment;
+        acknowledge_all(
+            py,
+            deployment,
+            &stream,
+            &group,
+            &ids,
+            FirstConnect::IsRetried,
+        )
     }
 
     fn close(&self) -> PyResult<()> {

@@ -81,8 +81,8 @@ impl AsyncStreamIterator {
         frame: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
-        let address = self.shared.address.clone();
-        acknowledge_later(py, address, stream, group, ids, FirstConnect::IsRetried)
+        let deployment = self.shared.deployment.clone();
+        acknowledge_later(py, deployment, stream, group, ids, FirstConnect::IsRetried)
     }
 
     fn _close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

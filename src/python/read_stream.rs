@@ -5,11 +5,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, OneShot, address, text};
+use super::arguments::{Arguments, OneShot, deployment, text};
 use super::log::{log, log_all};
 use super::runtime::wait;
-use crate::address::Address;
 use crate::decode::{Plan, Table};
+use crate::deployment::Deployment;
 use crate::read::{RangeQuery, Reader, Step, read_range};
 
 /// Reads what is there of a stream, as a `polars.DataFrame`.
@@ -20,14 +20,16 @@ pub fn read_stream<'py>(
     stream: &Bound<'py, PyAny>,
     arguments: Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
     let plan = arguments.plan()?;
     let frames = arguments.frames(&plan)?;
     let table = match arguments.one_shot(stream)? {
-        OneShot::Range(query) => read_table(py, &address, &query, plan)?,
-        OneShot::Reader(query, pace) => first_batch(py, Reader::new(address, query, plan, pace))?,
+        OneShot::Range(query) => read_table(py, &deployment, &query, plan)?,
+        OneShot::Reader(query, pace) => {
+            first_batch(py, Reader::new(deployment, query, plan, pace))?
+        }
     };
     frames.to_frame(py, table)
 }
@@ -35,11 +37,11 @@ pub fn read_stream<'py>(
 /// Reads a range at once, and writes what there is to tell into the log.
 pub fn read_table(
     py: Python<'_>,
-    address: &Arc<Address>,
+    deployment: &Arc<Deployment>,
     query: &RangeQuery,
     plan: Plan,
 ) -> PyResult<Table> {
-    let (table, notes) = wait(py, read_range(address, query, &Arc::new(plan)))??;
+    let (table, notes) = wait(py, read_range(deployment, query, &Arc::new(plan)))??;
     log_all(py, &notes)?;
     Ok(table)
 }

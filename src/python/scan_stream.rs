@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, address, text};
+use super::arguments::{Arguments, deployment, text};
 use super::frame::Frames;
 use super::log::{log, log_all};
 use super::read_stream::read_table;
@@ -29,13 +29,13 @@ pub fn check_scan(
     stream: &Bound<'_, PyAny>,
     arguments: Bound<'_, PyDict>,
 ) -> PyResult<String> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
     arguments.frames(&arguments.plan()?)?;
     arguments.range(stream)?;
     arguments.number("infer_schema_length", 1)?;
-    Ok(address.to_string())
+    Ok(deployment.to_string())
 }
 
 /// Names of the fields that the first entries of a range have.
@@ -46,14 +46,14 @@ pub fn sample_fields(
     stream: &Bound<'_, PyAny>,
     arguments: Bound<'_, PyDict>,
 ) -> PyResult<Vec<String>> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let arguments = Arguments(arguments);
     let mut query = arguments.range(text("stream", stream)?)?;
     let sample = arguments.number("infer_schema_length", 1)?;
     query.count = query.count.into_iter().chain(sample).min();
     // No value matters, whatever it is.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let table = read_table(py, &address, &query, plan)?;
+    let table = read_table(py, &deployment, &query, plan)?;
     Ok(table
         .columns
         .into_iter()
@@ -69,12 +69,12 @@ pub fn split_range(
     stream: &Bound<'_, PyAny>,
     arguments: Bound<'_, PyDict>,
 ) -> PyResult<Vec<(String, String)>> {
-    let address = address(url)?;
+    let deployment = deployment(url)?;
     let stream = text("stream", stream)?;
     let arguments = Arguments(arguments);
     let splits = arguments.needed("splits", 1)?;
     let query = arguments.range(stream)?;
-    let (ranges, notes) = wait(py, read::split_range(&address, &query, splits))??;
+    let (ranges, notes) = wait(py, read::split_range(&deployment, &query, splits))??;
     log_all(py, &notes)?;
     let ends = |range: IdRange| (range.start().to_string(), range.end().to_string());
     Ok(ranges.into_iter().map(ends).collect())
@@ -182,7 +182,7 @@ impl ScanBatches {
         batch_size: Option<usize>,
         casts: bool,
     ) -> PyResult<Self> {
-        let address = address(url)?;
+        let deployment = deployment(url)?;
         let arguments = Arguments(arguments);
         let plan = arguments.plan()?;
         let frames = match casts {
@@ -197,7 +197,7 @@ impl ScanBatches {
         let largest = batch_size.unwrap_or(LARGEST_BATCH).max(1);
         Ok(Self {
             state: Mutex::new(State {
-                scan: Some(Scan::new(address, query, Arc::new(plan))),
+                scan: Some(Scan::new(deployment, query, Arc::new(plan))),
                 frames,
                 runtime: LocalRuntime::unused(),
                 rows: FIRST_BATCH.min(largest),

@@ -6,8 +6,8 @@ use redis::Value;
 
 use super::link::{Link, Note, checked};
 use super::scan::RETRY_BUDGET;
-use crate::address::Address;
 use crate::command;
+use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
 
@@ -34,13 +34,13 @@ pub enum FirstConnect {
 /// # Errors
 /// Any of the connection's, and the server's own.
 pub async fn acknowledge(
-    address: &Arc<Address>,
+    deployment: &Arc<Deployment>,
     stream: &str,
     group: &str,
     ids: &[EntryId],
     first_connect: FirstConnect,
 ) -> Result<(u64, Vec<Note>)> {
-    let mut link = Link::new(address.clone(), RETRY_BUDGET);
+    let mut link = Link::new(deployment.clone(), stream, ReadFrom::Master, RETRY_BUDGET);
     if first_connect == FirstConnect::IsRetried {
         link.expect_server();
     }
@@ -67,6 +67,7 @@ async fn send(
     left: &mut &[EntryId],
     acknowledged: &mut u64,
 ) -> Result<()> {
+    let deployment = link.deployment().clone();
     let connection = link.ready().await?;
     let mut pieces = left.chunks(PIECE);
     let mut in_flight = 0;
@@ -78,7 +79,7 @@ async fn send(
         connection.flush().await?;
         let reply = connection.reply().await?;
         in_flight -= 1;
-        *acknowledged += count(checked(reply, connection.address(), stream)?, stream)?;
+        *acknowledged += count(checked(reply, &deployment, stream)?, stream)?;
         *left = &left[PIECE.min(left.len())..];
     }
     link.succeeded();

@@ -80,7 +80,11 @@ fn is_forbidden(text: &str) -> bool {
 }
 
 fn failed(connection: &Connection, stream: &str, reply: &str) -> Error {
-    Error::from_reply(format!("stream {stream:?}"), reply, connection.address())
+    Error::from_reply(
+        format!("stream {stream:?}"),
+        reply,
+        &connection.address().access,
+    )
 }
 
 impl Extent {

@@ -12,9 +12,13 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep_until};
 
-use crate::address::Address;
-use crate::connection::{Backoff, Connection, error_text};
+use crate::connection::{Backoff, Connection, Route, Slot, error_text};
+use crate::deployment::{Deployment, ReadFrom};
 use crate::error::{Error, Result};
+
+/// How often in a row the servers of a cluster may send us elsewhere before that
+/// counts as a failure.
+const MAX_REDIRECTS: usize = 8;
 
 /// How much a [`Note`] matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct Note {
 /// The connection of a reader, and what to do when it breaks.
 #[derive(Debug)]
 pub struct Link {
-    address: Arc<Address>,
+    route: Route,
     connection: Option<Connection>,
     backoff: Backoff,
     /// When the next attempt to connect is due, after one that failed.
@@ -44,21 +48,35 @@ pub struct Link {
     was_connected: bool,
     /// Whether the last connection was lost, rather than given up.
     was_lost: bool,
+    /// How often the servers of a cluster have sent us elsewhere in a row.
+    redirects: usize,
     reconnects: u64,
     notes: VecDeque<Note>,
 }
 
 impl Link {
-    /// A link that is not connected. Once it was, it tries for `budget` to be so
-    /// again.
-    pub fn new(address: Arc<Address>, budget: Duration) -> Self {
+    /// A link to the server that has a stream, or to one that follows it, which is
+    /// not connected. Once it was, it tries for `budget` to be so again.
+    pub fn new(
+        deployment: Arc<Deployment>,
+        stream: &str,
+        read_from: ReadFrom,
+        budget: Duration,
+    ) -> Self {
+        let slot = Slot::of(stream.as_bytes());
+        Self::along(Route::new(deployment, slot, read_from), budget)
+    }
+
+    /// The same along a route that is known.
+    pub fn along(route: Route, budget: Duration) -> Self {
         Self {
-            address,
+            route,
             connection: None,
             backoff: Backoff::new(budget),
             pause_until: None,
             was_connected: false,
             was_lost: false,
+            redirects: 0,
             reconnects: 0,
             notes: VecDeque::new(),
         }
@@ -69,9 +87,14 @@ impl Link {
         self.was_connected = true;
     }
 
-    /// The address that it leads to.
-    pub fn address(&self) -> &Arc<Address> {
-        &self.address
+    /// The deployment that it leads into.
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        self.route.deployment()
+    }
+
+    /// Whether the server is known to be one of a cluster's.
+    pub fn is_in_cluster(&self) -> bool {
+        self.route.is_in_cluster()
     }
 
     /// How often a connection was made again.
@@ -109,20 +132,23 @@ impl Link {
             Some(connection) => connection,
             // One that was kept may be the next to break, so only the first is.
             None if self.was_lost => {
-                let connection = Connection::connect(&self.address).await?;
-                self.tell_connected();
+                let connection = self.route.reopen().await?;
+                self.tell_connected(&connection);
                 connection
             }
-            None => Connection::open(&self.address).await?,
+            None => self.route.open().await?,
         };
+        if let Some(told) = self.route.take_told() {
+            self.note(Level::Info, told);
+        }
         self.was_connected = true;
         Ok(self.connection.insert(connection))
     }
 
-    fn tell_connected(&mut self) {
+    fn tell_connected(&mut self, connection: &Connection) {
         if std::mem::take(&mut self.was_lost) {
             self.reconnects += 1;
-            let text = format!("{}: connected again", self.address.peer());
+            let text = format!("{}: connected again", connection.address().peer());
             self.note(Level::Info, text);
         }
     }
@@ -157,6 +183,7 @@ impl Link {
 
     /// Something went well: the next failure counts as the first.
     pub fn succeeded(&mut self) {
+        self.redirects = 0;
         self.backoff.succeeded();
     }
 
@@ -167,7 +194,19 @@ impl Link {
     /// The error itself, if it will not pass, or has not for too long.
     pub fn failed(&mut self, error: Error) -> Result<()> {
         // Whatever it was, replies may be due that nobody wants.
-        self.disconnect();
+        let connection = self.connection.take();
+        if self.redirects < MAX_REDIRECTS
+            && let (Error::Response { context, reply }, Some(connection)) = (&error, connection)
+            && let Some(to) = self.route.follow(reply, &connection.address().endpoint)
+        {
+            self.redirects += 1;
+            let peer = connection.address().peer();
+            self.note(
+                Level::Debug,
+                format!("{context}: not at {peer} but at {to}"),
+            );
+            return Ok(());
+        }
         if !error.is_transient() {
             return Err(error);
         }
@@ -195,24 +234,24 @@ impl Link {
     /// Besides those of the connection, the server's own error.
     pub async fn query(&mut self, cmd: &Cmd, stream: &str) -> Result<Value> {
         let reply = self.ready().await?.query(cmd).await?;
-        checked(reply, &self.address, stream)
+        checked(reply, self.deployment(), stream)
     }
 
     /// [`checked`] for several replies.
     pub fn checked_all(&self, replies: Vec<Value>, stream: &str) -> Result<Vec<Value>> {
-        let check = |reply| checked(reply, &self.address, stream);
+        let check = |reply| checked(reply, self.deployment(), stream);
         replies.into_iter().map(check).collect()
     }
 }
 
 /// Turns an error reply into the error that it is.
-pub fn checked(reply: Value, address: &Address, stream: &str) -> Result<Value> {
+pub fn checked(reply: Value, deployment: &Deployment, stream: &str) -> Result<Value> {
     match error_text(&reply) {
         None => Ok(reply),
         Some(text) => Err(Error::from_reply(
             format!("stream {stream:?}"),
             &text,
-            address,
+            &deployment.access,
         )),
     }
 }

@@ -34,7 +34,8 @@ pub use split::split_range;
 pub use tail::TailQuery;
 
 use crate::connection::Connection;
-use crate::decode::{ChunkBuilder, Decoder, Fault, Progress};
+use crate::decode::{ChunkBuilder, Decoder, Fault, Progress, Shape};
+use crate::entry_id::IdRange;
 use crate::error::{DecodeError, Error};
 
 /// When a reply may be due.
@@ -61,7 +62,7 @@ impl Failure {
         match self {
             Self::Line(error) => error,
             Self::Reply(Fault::Server(reply)) => {
-                Error::from_reply(context, &reply, connection.address())
+                Error::from_reply(context, &reply, &connection.address().access)
             }
             Self::Reply(Fault::Protocol(reason)) => Error::Protocol {
                 context,
@@ -76,6 +77,21 @@ impl Failure {
                 }))
             }
         }
+    }
+}
+
+/// Gets `decoder` ready for a reply of at most `most` entries in `range`, the next
+/// that comes over `connection`.
+fn expect(
+    connection: &Connection,
+    decoder: &mut Decoder,
+    shape: Shape,
+    range: IdRange,
+    most: usize,
+) {
+    decoder.begin_reply(shape, range, most);
+    if connection.is_asking() {
+        decoder.expect_line();
     }
 }
 

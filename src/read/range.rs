@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::link::Link;
 use super::runs::Runs;
 use super::windows::{Reply, Windows};
-use super::{Due, receive};
+use super::{Due, expect, receive};
 use crate::command;
 use crate::connection::Connection;
 use crate::decode::{Chunk, Decoder, Plan, Shape};
@@ -110,7 +110,13 @@ impl RangeReader {
         };
         let expected = self.windows.expected().min(wanted.unwrap_or(usize::MAX));
         if self.in_reply.is_none() {
-            decoder.begin_reply(Shape::Entries, window.range, window.limit);
+            expect(
+                connection,
+                decoder,
+                Shape::Entries,
+                window.range,
+                window.limit,
+            );
         }
         let begun = *self.in_reply.get_or_insert(decoder.bytes());
         let rows = self.runs.at(window.range.start(), &self.plan, expected);

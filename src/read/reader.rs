@@ -7,8 +7,8 @@ use super::group::{Group, GroupQuery};
 use super::link::{Level, Link, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
-use crate::address::Address;
 use crate::decode::{Chunk, Decoder, Plan, Table};
+use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
 
@@ -23,6 +23,23 @@ pub enum Query {
     Tail(TailQuery),
     /// As a consumer of a group.
     Group(GroupQuery),
+}
+
+impl Query {
+    fn stream(&self) -> &str {
+        match self {
+            Self::Tail(query) => &query.stream,
+            Self::Group(query) => &query.consumer.stream,
+        }
+    }
+
+    fn read_from(&self) -> ReadFrom {
+        match self {
+            Self::Tail(query) => query.read_from,
+            // What is given to a consumer is written down.
+            Self::Group(_) => ReadFrom::Master,
+        }
+    }
 }
 
 /// What to do when nothing is there.
@@ -121,11 +138,16 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that has done nothing yet.
-    pub fn new(address: Arc<Address>, query: Query, plan: Plan, pace: Pace) -> Self {
+    pub fn new(deployment: Arc<Deployment>, query: Query, plan: Plan, pace: Pace) -> Self {
         let plan = Arc::new(plan.keeping_entry_ids());
         Self {
             decoder: Decoder::new(plan.clone()),
-            link: Link::new(address, pace.reconnect),
+            link: Link::new(
+                deployment,
+                query.stream(),
+                query.read_from(),
+                pace.reconnect,
+            ),
             source: match query {
                 Query::Tail(query) => Source::Tail(Box::new(Tail::new(query, plan.clone()))),
                 Query::Group(query) => Source::Group(Box::new(Group::new(query, plan.clone()))),

@@ -9,8 +9,8 @@ use super::link::{Level, Link, Note};
 use super::range::{CHUNK_ROWS, RangeReader};
 use super::source::Rows;
 use super::windows::Windows;
-use crate::address::Address;
 use crate::decode::{Decoder, Plan, Table};
+use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{Error, Result};
 
@@ -32,6 +32,7 @@ pub struct RangeQuery {
     /// What else is known of the entries that are wanted. With a `count` the
     /// first entries count that lie between start and end, wanted or not.
     pub condition: Condition,
+    pub read_from: ReadFrom,
 }
 
 impl RangeQuery {
@@ -64,11 +65,11 @@ impl RangeQuery {
 /// # Errors
 /// As [`Scan::next`].
 pub async fn read_range(
-    address: &Arc<Address>,
+    deployment: &Arc<Deployment>,
     query: &RangeQuery,
     plan: &Arc<Plan>,
 ) -> Result<(Table, Vec<Note>)> {
-    let mut scan = Scan::new(address.clone(), query.clone(), plan.clone());
+    let mut scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
     let table = scan.next(usize::MAX).await?.unwrap_or_else(|| scan.empty());
     Ok((table, scan.close()))
 }
@@ -101,10 +102,10 @@ enum Phase {
 
 impl Scan {
     /// A scan that has done nothing yet.
-    pub fn new(address: Arc<Address>, query: RangeQuery, plan: Arc<Plan>) -> Self {
+    pub fn new(deployment: Arc<Deployment>, query: RangeQuery, plan: Arc<Plan>) -> Self {
         Self {
             decoder: Decoder::new(plan.clone()),
-            link: Link::new(address, RETRY_BUDGET),
+            link: Link::new(deployment, &query.stream, query.read_from, RETRY_BUDGET),
             phase: match query.count {
                 Some(0) => Phase::Ended,
                 _ => Phase::Begin,

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::extent::{Extent, extent};
 use super::link::{Link, Note};
 use super::scan::{RETRY_BUDGET, RangeQuery};
-use super::{Due, receive};
-use crate::address::Address;
+use super::{Due, expect, receive};
 use crate::command;
 use crate::decode::{ChunkBuilder, Decoder, Fields, IdColumns, OnMisfit, Plan, Shape};
+use crate::deployment::Deployment;
 use crate::entry_id::{End, EntryId, IdRange};
 use crate::error::Result;
 
@@ -38,11 +38,11 @@ const TOLERANCE: f64 = 0.02;
 /// # Errors
 /// Any of [`Error`](crate::Error)'s but those of decoding.
 pub async fn split_range(
-    address: &Arc<Address>,
+    deployment: &Arc<Deployment>,
     query: &RangeQuery,
     splits: usize,
 ) -> Result<(Vec<IdRange>, Vec<Note>)> {
-    let mut splitter = Splitter::new(address, query)?;
+    let mut splitter = Splitter::new(deployment, query)?;
     let Some((range, length)) = splitter.extent(query).await? else {
         splitter.link.keep();
         return Ok((Vec::new(), splitter.link.take_notes()));
@@ -62,13 +62,18 @@ struct Splitter {
 }
 
 impl Splitter {
-    fn new(address: &Arc<Address>, query: &RangeQuery) -> Result<Self> {
+    fn new(deployment: &Arc<Deployment>, query: &RangeQuery) -> Result<Self> {
         let no_fields = Fields::Schema(Vec::new());
         let plan = Plan::new(IdColumns::default(), no_fields, OnMisfit::Null)?;
         let plan = Arc::new(plan.keeping_entry_ids());
         Ok(Self {
             stream: query.stream.clone(),
-            link: Link::new(address.clone(), RETRY_BUDGET),
+            link: Link::new(
+                deployment.clone(),
+                &query.stream,
+                query.read_from,
+                RETRY_BUDGET,
+            ),
             decoder: Decoder::new(plan.clone()),
             plan,
             seen: 0,
@@ -175,7 +180,13 @@ impl Splitter {
         connection.flush().await?;
         for range in ranges {
             let mut rows = ChunkBuilder::with_room(&self.plan, entries);
-            self.decoder.begin_reply(Shape::Entries, range, entries);
+            expect(
+                connection,
+                &mut self.decoder,
+                Shape::Entries,
+                range,
+                entries,
+            );
             receive(connection, Due::Soon, &mut self.decoder, &mut rows)
                 .await
                 .map_err(|failure| failure.of(&self.stream, connection))?;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::extent::extent;
 use super::link::Link;
 use super::range::RangeReader;
-use super::receive;
 use super::scan::windows_of;
 use super::source::{Ask, Pulled, Request, Rows};
+use super::{expect, receive};
 use crate::command;
 use crate::decode::{ChunkBuilder, Decoder, Plan, Shape};
+use crate::deployment::ReadFrom;
 use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{Error, Result};
 
@@ -26,6 +27,7 @@ pub struct TailQuery {
     pub stream: String,
     pub start: Start,
     pub end: End,
+    pub read_from: ReadFrom,
 }
 
 /// Reads a stream from a start on, each entry once.
@@ -240,7 +242,7 @@ impl Tail {
                 connection.queue(&command::xread(&self.stream, follow.after, count, block));
                 let next = follow.after.next().unwrap_or(EntryId::MAX);
                 let range = IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL);
-                decoder.begin_reply(Shape::OneStream, range, count);
+                expect(connection, decoder, Shape::OneStream, range, count);
                 decoder.stop_after(end);
                 none.insert(Request::new(count, block))
             }

@@ -10,6 +10,7 @@ use crate::command::Consumer;
 use crate::decode::{Decoder, Shape};
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
+use crate::read::expect;
 use crate::read::link::{Level, Link};
 use crate::read::source::{Ask, Pulled, Request};
 
@@ -150,7 +151,7 @@ impl Group {
             format!(
                 "stream {stream:?}, group {group:?}: entries of other consumers are not \
                  claimed, which takes XPENDING with IDLE (Redis 6.2) and XCLAIM: {}",
-                link.address().redact(reply)
+                link.deployment().redact(reply)
             ),
         );
         self.next_sweep = None;
@@ -184,7 +185,7 @@ impl Group {
             cmd.arg("RETRYCOUNT").arg(first.deliveries);
         }
         connection.queue(&cmd);
-        decoder.begin_reply(Shape::Entries, IdRange::ALL, ids.len());
+        expect(connection, decoder, Shape::Entries, IdRange::ALL, ids.len());
         self.request = Some((Kind::Claim(taken), Request::new(ids.len(), None)));
         self.receive(link, decoder).await
     }

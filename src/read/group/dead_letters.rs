@@ -5,6 +5,7 @@ use redis::{FromRedisValue, Value};
 use super::Group;
 use super::claims::{Origin, Pending, Suspects};
 use crate::command;
+use crate::connection::Slot;
 use crate::entry_id::IdRange;
 use crate::error::{Error, Result};
 use crate::read::link::{Level, Link};
@@ -18,6 +19,15 @@ impl Group {
         };
         let consumer = self.query.consumer.clone();
         let stream = &consumer.stream;
+        let connection = link.ready().await?;
+        if connection.is_asking() {
+            // A transaction has to be in one place: the slot will soon have arrived.
+            return Err(Error::Response {
+                context: format!("stream {stream:?}"),
+                reply: "TRYAGAIN its hash slot is on its way to another server".into(),
+            });
+        }
+        let in_one_place = |error| in_one_slot(error, stream, &to.stream);
         self.burying = Some(dead.id);
         if let (Origin::Stale(idle), true) = (dead.origin, self.is_others(dead)) {
             let cmd = consumer.claim_silently(idle, &[dead.id]);
@@ -37,7 +47,8 @@ impl Group {
         };
         let checks = command::watch_and_type(&to.stream);
         let replies = link.ready().await?.query_all(&checks).await?;
-        let kind = link.checked_all(replies, &to.stream)?.pop();
+        let kind = link.checked_all(replies, &to.stream);
+        let kind = kind.map_err(in_one_place)?.pop();
         let kind: String = kind
             .and_then(|kind| FromRedisValue::from_redis_value(kind).ok())
             .unwrap_or_default();
@@ -55,7 +66,8 @@ impl Group {
             fields_of(fields),
         );
         let replies = link.ready().await?.query_all(&cmds).await?;
-        let moved = link.checked_all(replies, stream)?.pop();
+        let moved = link.checked_all(replies, stream);
+        let moved = moved.map_err(in_one_place)?.pop();
         self.burying = None;
         if matches!(moved, Some(Value::Nil)) {
             // The dead letters changed meanwhile: the next look moves it.
@@ -73,6 +85,30 @@ impl Group {
             ),
         );
         Ok(())
+    }
+}
+
+/// In a cluster a transaction has to do with one hash slot only.
+fn in_one_slot(error: Error, stream: &str, dead_letters: &str) -> Error {
+    let is_elsewhere = |reply: &str| {
+        let code = reply.split(' ').next();
+        matches!(code, Some("MOVED" | "ASK" | "CROSSSLOT" | "EXECABORT"))
+    };
+    match error {
+        Error::Response { reply, .. }
+            if is_elsewhere(&reply)
+                && Slot::of(stream.as_bytes()) != Slot::of(dead_letters.as_bytes()) =>
+        {
+            Error::Response {
+                context: format!("dead_letter {dead_letters:?}"),
+                reply: format!(
+                    "CROSSSLOT in a cluster it must have the hash slot of the stream \
+                     {stream:?}: put the same text in braces into both names, as in \
+                     \"{{orders}}\" and \"{{orders}}:dead\""
+                ),
+            }
+        }
+        error => error,
     }
 }
 

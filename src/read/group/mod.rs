@@ -18,8 +18,8 @@ use claims::{Origin, Pending, Suspects};
 
 use super::extent::extent;
 use super::link::{Level, Link};
-use super::receive;
 use super::source::{Ask, Pulled, Request, Rows};
+use super::{expect, receive};
 use crate::command::{self, Consumer};
 use crate::decode::{ChunkBuilder, Decoder, Plan, Shape};
 use crate::entry_id::{EntryId, IdRange};
@@ -287,7 +287,7 @@ impl Group {
             let cmd = self.query.consumer.read_pending(count, after);
             let connection = link.ready().await?;
             connection.queue(&cmd);
-            decoder.begin_reply(Shape::OneStream, range, count);
+            expect(connection, decoder, Shape::OneStream, range, count);
             self.request = Some((Kind::Own, Request::new(count, None)));
             return self.receive(link, decoder).await;
         }
@@ -360,7 +360,7 @@ impl Group {
         let cmd = self.query.consumer.read_new(count, block);
         let connection = link.ready().await?;
         connection.queue(&cmd);
-        decoder.begin_reply(Shape::OneStream, IdRange::ALL, count);
+        expect(connection, decoder, Shape::OneStream, IdRange::ALL, count);
         self.request = Some((Kind::New, Request::new(count, block)));
         self.receive(link, decoder).await
     }
@@ -509,7 +509,7 @@ impl Group {
             Err(Error::Response { reply, .. }) if reply.starts_with("BUSYGROUP") => false,
             result => result.map(|_| true)?,
         };
-        if self.had_group {
+        if self.had_group && is_made {
             link.note(
                 Level::Warning,
                 format!(
