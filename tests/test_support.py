@@ -1,4 +1,4 @@
-"""The servers and the proxy that other tests rely on do what they say."""
+"""The servers, the deployments and the proxy that other tests rely on do what they say."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ import embedded_redis
 from support import servers
 from support.proxy import Fault, Proxy
 from support.servers import RemoteServer, Server, ServerError, find_binaries
+from support.tls import tls_binary
+from support.topologies import Sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from support.tls import Files
+    from support.topologies import Cluster, Replicated
 
 HERE = Path(__file__).parent
 DEADLINE = 10.0
@@ -156,9 +161,9 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(
     make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = make_server().port
-    free = embedded_redis._free_port()
+    free = embedded_redis.free_port()
     offers = iter([taken, taken, free])
-    monkeypatch.setattr(embedded_redis, "_free_port", lambda: next(offers))
+    monkeypatch.setattr(embedded_redis, "free_port", lambda: next(offers))
     assert make_server().port == free
 
 
@@ -268,6 +273,99 @@ def test_nothing_is_left_by_a_process_that_was_killed() -> None:
         owner.send_signal(signal.SIGKILL)
     wait_until(lambda: not alive(int(pid)), "the server ends")
     wait_until(lambda: not Path(directory).exists(), "its directory goes")
+
+
+# -- deployments ----------------------------------------------------------------
+
+
+def test_replicas_have_what_their_master_has(make_replicated: Callable[..., Replicated]) -> None:
+    deployment = make_replicated(replicas=2, password="secret word")
+    deployment.master().client().xadd("events", {"n": 1})
+    deployment.wait_caught_up()
+    assert [replica.client().xlen("events") for replica in deployment.replicas] == [1, 1]
+    with redis.Redis.from_url(deployment.url()) as client:
+        assert client.xlen("events") == 1
+
+
+def test_sentinels_put_a_replica_in_the_place_of_a_master(
+    make_sentinels: Callable[..., Sentinels],
+) -> None:
+    deployment = make_sentinels(
+        password="secret", sentinel_username="watcher", sentinel_password="s"
+    )
+    deployment.sentinels[0].kill()
+    old = deployment.kill_master()
+    new = deployment.wait_for_new_master(old)
+    assert new is not old
+    assert new.client().xadd("events", {"n": 1})
+
+
+def test_sentinels_hand_over_when_told(make_sentinels: Callable[..., Sentinels]) -> None:
+    deployment = make_sentinels(sentinel_password="secret")
+    old = deployment.failover()
+    new = deployment.wait_for_new_master(old)
+    deployment.wait_until_replica(old)
+    assert new.client().xadd("events", {"n": 1})
+
+
+def test_sentinels_by_tls(make_sentinels: Callable[..., Sentinels], files: Files) -> None:
+    if tls_binary() is None:
+        pytest.skip("no redis-server here speaks TLS")
+    deployment = make_sentinels(tls_binary(), files=files)
+    told = deployment.ask(deployment.sentinels[0], "GET-MASTER-ADDR-BY-NAME", "mymaster")
+    with redis.Redis(port=int(told[1]), ssl=True, ssl_ca_certs=files.ca) as client:
+        assert client.ping()
+
+
+def test_each_key_is_on_the_node_that_is_told(cluster: Cluster) -> None:
+    keys = [cluster.key_of(node, "told") for node in cluster.masters]
+    for key in keys:
+        node = cluster.node_of(key)
+        node.client().set(key, "v")
+        (replica,) = cluster.replicas_of(node)
+        wait_until(lambda r=replica, k=key: r.client().dbsize(), "the replica has it")  # type: ignore[misc]
+    assert len({cluster.node_of(key) for key in keys}) == 3
+    client = cluster.client()
+    assert [client.delete(key) for key in keys] == [1, 1, 1]
+
+
+def test_a_slot_moves_a_step_at_a_time(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(password="secret")
+    source, target, _ = cluster.masters
+    key = cluster.key_of(source)
+    client = cluster.client()
+    client.set(key, "v")
+    migration = cluster.migrate(key, target).begin()
+    assert client.get(key) == b"v"
+    migration.move_keys()
+    with pytest.raises(redis.exceptions.AskError):
+        source.client().get(key)
+    assert client.get(key) == b"v"
+    migration.finish()
+    assert cluster.node_of(key) is target
+    assert client.get(key) == b"v"
+
+
+def test_a_clusters_replica_takes_its_masters_place(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(replicas=1)
+    node = cluster.masters[0]
+    key = cluster.key_of(node)
+    (replica,) = cluster.replicas_of(node)
+    cluster.wait_until_failed_over(node, cluster.kill(node))
+    assert cluster.node_of(key) is replica
+    assert cluster.client().set(key, "v")
+
+
+@pytest.mark.usefixtures("own_servers")
+def test_a_deployment_that_does_not_come_up_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deployment = Sentinels()
+    monkeypatch.setattr(deployment, "_sentinel", lambda: Server(no_such_option="1"))
+    with pytest.raises(ServerError, match="no-such-option"), deployment:
+        pass
+    assert len(deployment.servers) == 3
+    assert not any(server.running for server in deployment.servers)
 
 
 # -- proxy ----------------------------------------------------------------------
@@ -457,7 +555,7 @@ def test_cut_all_that_are_open(
 
 
 def test_a_server_that_is_gone_resets_the_client(source: Source) -> None:
-    with Proxy(source.host, embedded_redis._free_port()) as proxy:
+    with Proxy(source.host, embedded_redis.free_port()) as proxy:
         assert drain(proxy.port) == (b"", "rst")
         assert proxy.connections == 1
 
