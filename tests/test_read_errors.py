@@ -243,13 +243,6 @@ def test_wrong_urls(url: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("scheme", ["redis-sentinel", "rediss-sentinel"])
-def test_kinds_of_endpoint_to_come(scheme: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"{scheme}://") as caught:
-        redis.read_stream(f"{scheme}://:{SECRET}@h", "s")
-    assert SECRET not in str(caught.value)
-
-
 def test_a_url_must_be_text() -> None:
     with pytest.raises(TypeError, match="url"):
         redis.read_stream(5, "s")  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Short enough that a reader is back within a second after a failover.
+const LONGEST_PAUSE: Duration = Duration::from_millis(600);
 
 /// Decides how long to wait before the next attempt, and when to give up.
 #[derive(Debug)]
