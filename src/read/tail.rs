@@ -239,10 +239,18 @@ impl Tail {
                     .limit
                     .map_or(follow.most, |limit| limit.min(follow.most));
                 let block = ask.block();
-                connection.queue(&command::xread(&self.stream, follow.after, count, block));
                 let next = follow.after.next().unwrap_or(EntryId::MAX);
                 let range = IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL);
-                expect(connection, decoder, Shape::OneStream, range, count);
+                // Who does not wait needs no right but that to XRANGE.
+                let (cmd, shape) = match block {
+                    None => (command::xrange(&self.stream, range, count), Shape::Entries),
+                    Some(_) => (
+                        command::xread(&self.stream, follow.after, count, block),
+                        Shape::OneStream,
+                    ),
+                };
+                connection.queue(&cmd);
+                expect(connection, decoder, shape, range, count);
                 decoder.stop_after(end);
                 none.insert(Request::new(count, block))
             }
