@@ -70,6 +70,8 @@ pub struct Route {
     redirect: Option<Redirect>,
     /// Something to tell of the connection that was made last.
     told: Option<String>,
+    /// Whether sentinels have told who the master is.
+    has_entered: bool,
 }
 
 impl Route {
@@ -81,6 +83,7 @@ impl Route {
             read_from,
             redirect: None,
             told: None,
+            has_entered: false,
         }
     }
 
@@ -92,6 +95,12 @@ impl Route {
     /// Whether the deployment is known to be a cluster.
     pub fn is_in_cluster(&self) -> bool {
         map_of(&self.deployment).is_some()
+    }
+
+    /// Whether somebody of the deployment was there: sentinels, though the server
+    /// that they named may not be, in the middle of a failover.
+    pub fn has_entered(&self) -> bool {
+        self.has_entered
     }
 
     /// Something to tell of the connection that was made last.
@@ -298,6 +307,7 @@ impl Route {
             return Ok(connection);
         }
         let endpoint = sentinels::master(watching, name).await?;
+        self.has_entered = true;
         let mut connection = Connection::connect(&self.server(endpoint.clone())).await?;
         check_is_master(&mut connection).await?;
         remember(&self.deployment, Known::Master(endpoint));

@@ -211,7 +211,8 @@ impl Link {
             return Err(error);
         }
         self.was_lost = self.was_connected;
-        if !self.was_connected && error.is_unreachable() {
+        let was_there = self.was_connected || self.route.has_entered();
+        if !was_there && error.is_unreachable() {
             return Err(error);
         }
         let Some(pause) = self.backoff.failed() else {
