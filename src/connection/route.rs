@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, Value};
 
@@ -70,9 +71,14 @@ pub struct Route {
     redirect: Option<Redirect>,
     /// Something to tell of the connection that was made last.
     told: Option<String>,
-    /// Whether sentinels have told who the master is.
+    /// Whether somebody of the deployment has told where the key is.
     has_entered: bool,
+    /// When the sentinels were last asked who the master is.
+    asked: Instant,
 }
+
+/// How often they are asked whether it still is.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Route {
     /// The way to the server that has `slot`, or to one that follows it.
@@ -84,6 +90,7 @@ impl Route {
             redirect: None,
             told: None,
             has_entered: false,
+            asked: Instant::now(),
         }
     }
 
@@ -92,13 +99,9 @@ impl Route {
         &self.deployment
     }
 
-    /// Whether the deployment is known to be a cluster.
-    pub fn is_in_cluster(&self) -> bool {
-        map_of(&self.deployment).is_some()
-    }
-
-    /// Whether somebody of the deployment was there: sentinels, though the server
-    /// that they named may not be, in the middle of a failover.
+    /// Whether somebody of the deployment was there: sentinels, or others of a
+    /// cluster, though the server that they named may not be, in the middle of a
+    /// failover.
     pub fn has_entered(&self) -> bool {
         self.has_entered
     }
@@ -127,6 +130,26 @@ impl Route {
     /// As [`open`](Self::open).
     pub async fn reopen(&mut self) -> Result<Connection> {
         self.connection(Haste::AsksAnew).await
+    }
+
+    /// Whether the server at `connected` is of no more use though it answers:
+    /// sentinels may have chosen another master, and tell the old one only after
+    /// some time. They are asked once a second at the most.
+    pub(crate) async fn is_superseded(&mut self, connected: &Endpoint) -> bool {
+        let Entrance::Sentinels { master, sentinels } = &self.deployment.entrance else {
+            return false;
+        };
+        if self.read_from == ReadFrom::Replica || self.asked.elapsed() < LOOK {
+            return false;
+        }
+        self.asked = Instant::now();
+        sentinels::have_another(sentinels, master, connected).await
+    }
+
+    /// The longest that a server is asked to block, if that is limited: whoever
+    /// blocks does not see that there is another master.
+    pub fn longest_block(&self) -> Option<Duration> {
+        matches!(self.deployment.entrance, Entrance::Sentinels { .. }).then_some(LOOK)
     }
 
     /// What an error reply of the server at `told_by` says of where the key is;
@@ -202,7 +225,7 @@ impl Route {
     }
 
     /// Asks for the map again; whoever of the cluster is there.
-    async fn asked_anew(&self, entrance: &Endpoint, map: Arc<SlotMap>) -> Option<Arc<SlotMap>> {
+    async fn asked_anew(&mut self, entrance: &Endpoint, map: Arc<SlotMap>) -> Option<Arc<SlotMap>> {
         let others = map.servers().filter(|server| *server != entrance);
         let servers = std::iter::once(entrance).chain(others).cloned();
         let servers: Vec<_> = servers.map(|endpoint| self.server(endpoint)).collect();
@@ -210,6 +233,7 @@ impl Route {
             Ok((asked, reply)) => {
                 let map = SlotMap::from_reply(&reply, &asked.endpoint).map_or(map, Arc::new);
                 remember(&self.deployment, Known::Cluster(map.clone()));
+                self.has_entered = true;
                 Some(map)
             }
             Err(error) if is_no_cluster(&error) => {
@@ -308,6 +332,7 @@ impl Route {
         }
         let endpoint = sentinels::master(watching, name).await?;
         self.has_entered = true;
+        self.asked = Instant::now();
         let mut connection = Connection::connect(&self.server(endpoint.clone())).await?;
         check_is_master(&mut connection).await?;
         remember(&self.deployment, Known::Master(endpoint));
@@ -386,7 +411,7 @@ impl Topology {
         let Entrance::Server(entrance) = &deployment.entrance else {
             return Ok(topology);
         };
-        let route = Route::new(deployment.clone(), Slot::of(b""), read_from);
+        let mut route = Route::new(deployment.clone(), Slot::of(b""), read_from);
         if let Some(map) = map_of(deployment) {
             topology.map = route.asked_anew(entrance, map).await;
             return Ok(topology);

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
 
-use super::asking::ask_any;
+use super::asking::{ask, ask_any};
 use crate::address::{Address, Endpoint};
 use crate::error::{Error, Result};
 
@@ -15,17 +16,12 @@ use crate::error::{Error, Result};
 /// # Errors
 /// If no sentinel answers, or none knows a master of this name.
 pub async fn master(sentinels: &[Arc<Address>], name: &str) -> Result<Endpoint> {
-    let mut cmd = redis::cmd("SENTINEL");
-    cmd.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    let cmd = who_is_master(name);
     let mut left = sentinels.to_vec();
     loop {
         let (asked, reply) = ask_any(&left, &cmd).await?;
-        let found: Option<(String, u16)> = match reply {
-            Value::Nil => None,
-            reply => FromRedisValue::from_redis_value(reply).ok(),
-        };
-        if let Some((host, port)) = found {
-            return Ok(Endpoint::Tcp { host, port });
+        if let Some(master) = named(reply) {
+            return Ok(master);
         }
         // One that was started anew may not know what the others do.
         left.retain(|sentinel| *sentinel != asked);
@@ -37,6 +33,30 @@ pub async fn master(sentinels: &[Arc<Address>], name: &str) -> Result<Endpoint> 
             });
         }
     }
+}
+
+fn who_is_master(name: &str) -> redis::Cmd {
+    let mut cmd = redis::cmd("SENTINEL");
+    cmd.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    cmd
+}
+
+fn named(reply: Value) -> Option<Endpoint> {
+    if reply == Value::Nil {
+        return None;
+    }
+    let (host, port) = FromRedisValue::from_redis_value(reply).ok()?;
+    Some(Endpoint::Tcp { host, port })
+}
+
+/// Whether most of the sentinels name another master than `known`: one alone may
+/// not have heard yet.
+pub async fn have_another(sentinels: &[Arc<Address>], name: &str, known: &Endpoint) -> bool {
+    let cmd = who_is_master(name);
+    let asked = sentinels.iter().map(|sentinel| ask(sentinel, &cmd));
+    let replies = join_all(asked).await;
+    let others = replies.into_iter().filter_map(|reply| named(reply.ok()?));
+    others.filter(|master| master != known).count() * 2 > sentinels.len()
 }
 
 /// The servers that follow the master, and are up (`SENTINEL REPLICAS`).

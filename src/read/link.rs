@@ -92,11 +92,6 @@ impl Link {
         self.route.deployment()
     }
 
-    /// Whether the server is known to be one of a cluster's.
-    pub fn is_in_cluster(&self) -> bool {
-        self.route.is_in_cluster()
-    }
-
     /// How often a connection was made again.
     pub fn reconnects(&self) -> u64 {
         self.reconnects
@@ -151,6 +146,28 @@ impl Link {
             let text = format!("{}: connected again", connection.address().peer());
             self.note(Level::Info, text);
         }
+    }
+
+    /// Gives the connection up if another server is the master now, though this one
+    /// answers. No reply may be due. May be cancelled.
+    pub async fn look_round(&mut self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let address = connection.address().clone();
+        if self.route.is_superseded(&address.endpoint).await {
+            self.note(
+                Level::Info,
+                format!("{}: the sentinels have another master now", address.peer()),
+            );
+            self.was_lost = true;
+            self.disconnect();
+        }
+    }
+
+    /// The longest that a server is asked to block, if that is limited.
+    pub fn longest_block(&self) -> Option<Duration> {
+        self.route.longest_block()
     }
 
     /// Whether the connection may be in the middle of something that nobody

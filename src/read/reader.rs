@@ -209,6 +209,9 @@ impl Reader {
             if self.source.builds_nothing() {
                 self.decoder.forget_names();
             }
+            if !self.source.is_waiting() {
+                self.link.look_round().await;
+            }
             let (ask, held) = self.ask();
             let pulled = self
                 .source
@@ -258,7 +261,7 @@ impl Reader {
         let ask = Ask {
             wanted: self.wanted().saturating_sub(held).max(1),
             limit: self.left.map(|left| left.saturating_sub(held)),
-            wait: wait.min(LONGEST_BLOCK),
+            wait: wait.min(self.link.longest_block().unwrap_or(LONGEST_BLOCK)),
         };
         (ask, held)
     }
