@@ -394,6 +394,8 @@ pub struct Topology {
     deployment: Arc<Deployment>,
     read_from: ReadFrom,
     map: Option<Arc<SlotMap>>,
+    /// One slot of each server's, or any.
+    slots: Vec<Slot>,
 }
 
 impl Topology {
@@ -403,67 +405,68 @@ impl Topology {
     /// Any of the connection's; the server's own, if the user may not ask for the
     /// map of what is a cluster.
     pub async fn find(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Result<Self> {
-        let mut topology = Self {
+        let map = match &deployment.entrance {
+            Entrance::Server(entrance) => map_found(deployment, entrance, read_from).await?,
+            Entrance::Sentinels { .. } => None,
+        };
+        let slots = map.as_ref().map(|map| map.slot_of_each_shard());
+        let slots = slots.filter(|slots| !slots.is_empty());
+        Ok(Self {
             deployment: deployment.clone(),
             read_from,
-            map: None,
-        };
-        let Entrance::Server(entrance) = &deployment.entrance else {
-            return Ok(topology);
-        };
-        let mut route = Route::new(deployment.clone(), Slot::of(b""), read_from);
-        if let Some(map) = map_of(deployment) {
-            topology.map = route.asked_anew(entrance, map).await;
-            return Ok(topology);
-        }
-        let address = route.server(entrance.clone());
-        match ask(&address, &cluster_slots()).await {
-            Ok(reply) => {
-                let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
-                if let Some(map) = &map {
-                    remember(deployment, Known::Cluster(map.clone()));
-                }
-                topology.map = map;
-            }
-            Err(error) if is_no_cluster(&error) => {}
-            Err(Error::Response { reply, .. }) if reply.starts_with("NOPERM") => {
-                refuse_parts(&address, &reply).await?;
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(topology)
+            map,
+            slots: slots.unwrap_or_else(|| vec![Slot::of(b"")]),
+        })
     }
 
     /// How many servers share the keys.
     pub fn shards(&self) -> usize {
-        self.map
-            .as_ref()
-            .map_or(1, |map| map.slot_of_each_shard().len().max(1))
+        self.slots.len()
     }
 
     /// Which of them has a key, from 0 on.
     pub fn shard_of(&self, key: &[u8]) -> usize {
         let Some(map) = &self.map else { return 0 };
         let owner = map.shard_number(Slot::of(key));
-        let owners = map.slot_of_each_shard();
-        let position = owners
-            .iter()
-            .position(|&slot| map.shard_number(slot) == owner);
-        position.unwrap_or(0)
+        let mut slots = self.slots.iter();
+        slots
+            .position(|&slot| map.shard_number(slot) == owner)
+            .unwrap_or(0)
     }
 
     /// The ways to them, in that order.
     pub fn routes(&self) -> Vec<Route> {
-        let slots = match &self.map {
-            Some(map) => map.slot_of_each_shard(),
-            None => Vec::new(),
-        };
-        let slots = match slots.is_empty() {
-            true => vec![Slot::of(b"")],
-            false => slots,
-        };
-        let route = |slot| Route::new(self.deployment.clone(), slot, self.read_from);
-        slots.into_iter().map(route).collect()
+        let slots = self.slots.iter();
+        slots
+            .map(|&slot| Route::new(self.deployment.clone(), slot, self.read_from))
+            .collect()
+    }
+}
+
+/// The map of a cluster; nothing, if it is none.
+async fn map_found(
+    deployment: &Arc<Deployment>,
+    entrance: &Endpoint,
+    read_from: ReadFrom,
+) -> Result<Option<Arc<SlotMap>>> {
+    let mut route = Route::new(deployment.clone(), Slot::of(b""), read_from);
+    if let Some(map) = map_of(deployment) {
+        return Ok(route.asked_anew(entrance, map).await);
+    }
+    let address = route.server(entrance.clone());
+    match ask(&address, &cluster_slots()).await {
+        Ok(reply) => {
+            let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
+            if let Some(map) = &map {
+                remember(deployment, Known::Cluster(map.clone()));
+            }
+            Ok(map)
+        }
+        Err(error) if is_no_cluster(&error) => Ok(None),
+        Err(Error::Response { reply, .. }) if reply.starts_with("NOPERM") => {
+            refuse_parts(&address, &reply).await.map(|()| None)
+        }
+        Err(error) => Err(error),
     }
 }
 
