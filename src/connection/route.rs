@@ -224,21 +224,12 @@ impl Route {
         }
     }
 
-    /// Asks for the map again; whoever of the cluster is there.
+    /// Asks for the map again, whoever of the cluster is there.
     async fn asked_anew(&mut self, entrance: &Endpoint, map: Arc<SlotMap>) -> Option<Arc<SlotMap>> {
-        let others = map.servers().filter(|server| *server != entrance);
-        let servers = std::iter::once(entrance).chain(others).cloned();
-        let servers: Vec<_> = servers.map(|endpoint| self.server(endpoint)).collect();
-        match ask_any(&servers, &cluster_slots()).await {
-            Ok((asked, reply)) => {
-                let map = SlotMap::from_reply(&reply, &asked.endpoint).map_or(map, Arc::new);
-                remember(&self.deployment, Known::Cluster(map.clone()));
+        match fetched_map(&self.deployment, entrance, Some(&map)).await {
+            Ok(found) => {
                 self.has_entered = true;
-                Some(map)
-            }
-            Err(error) if is_no_cluster(&error) => {
-                known().remove(&self.deployment);
-                None
+                found
             }
             // Nobody may tell: any server will say where the key is.
             Err(Error::Response { .. }) => {
@@ -406,7 +397,7 @@ impl Topology {
     /// map of what is a cluster.
     pub async fn find(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Result<Self> {
         let map = match &deployment.entrance {
-            Entrance::Server(entrance) => map_found(deployment, entrance, read_from).await?,
+            Entrance::Server(entrance) => map_found(deployment, entrance).await?,
             Entrance::Sentinels { .. } => None,
         };
         let slots = map.as_ref().map(|map| map.slot_of_each_shard());
@@ -443,30 +434,50 @@ impl Topology {
     }
 }
 
-/// The map of a cluster; nothing, if it is none.
+/// Asks for the map of a cluster, at the entrance and at whatever other servers are
+/// known; nothing, if it is no cluster.
+async fn fetched_map(
+    deployment: &Arc<Deployment>,
+    entrance: &Endpoint,
+    known_map: Option<&SlotMap>,
+) -> Result<Option<Arc<SlotMap>>> {
+    let others = known_map.into_iter().flat_map(SlotMap::servers);
+    let others = others.filter(|server| *server != entrance);
+    let servers = std::iter::once(entrance).chain(others).cloned();
+    let servers: Vec<_> = servers
+        .map(|endpoint| Arc::new(deployment.server(endpoint)))
+        .collect();
+    match ask_any(&servers, &cluster_slots()).await {
+        Ok((asked, reply)) => {
+            let map = SlotMap::from_reply(&reply, &asked.endpoint).ok_or(Error::Protocol {
+                context: asked.peer(),
+                reason: "no map of slots where that of CLUSTER SLOTS was due".into(),
+            })?;
+            let map = Arc::new(map);
+            remember(deployment, Known::Cluster(map.clone()));
+            Ok(Some(map))
+        }
+        Err(error) if is_no_cluster(&error) => {
+            known().remove(deployment);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The map of a cluster; nothing, if it is none. A user who may not ask is told so,
+/// if there is one.
 async fn map_found(
     deployment: &Arc<Deployment>,
     entrance: &Endpoint,
-    read_from: ReadFrom,
 ) -> Result<Option<Arc<SlotMap>>> {
-    let mut route = Route::new(deployment.clone(), Slot::of(b""), read_from);
-    if let Some(map) = map_of(deployment) {
-        return Ok(route.asked_anew(entrance, map).await);
-    }
-    let address = route.server(entrance.clone());
-    match ask(&address, &cluster_slots()).await {
-        Ok(reply) => {
-            let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
-            if let Some(map) = &map {
-                remember(deployment, Known::Cluster(map.clone()));
-            }
-            Ok(map)
-        }
-        Err(error) if is_no_cluster(&error) => Ok(None),
-        Err(Error::Response { reply, .. }) if reply.starts_with("NOPERM") => {
+    let known_map = map_of(deployment);
+    match fetched_map(deployment, entrance, known_map.as_deref()).await {
+        Err(Error::Response { reply, .. }) if reply.contains("NOPERM") => {
+            let address = Arc::new(deployment.server(entrance.clone()));
             refuse_parts(&address, &reply).await.map(|()| None)
         }
-        Err(error) => Err(error),
+        result => result,
     }
 }
 
