@@ -38,8 +38,8 @@ pub async fn ask(address: &Arc<Address>, cmd: &Cmd) -> Result<Value> {
 /// and whose it is.
 ///
 /// # Errors
-/// If all fail: an error that holds what each of them said. It is of the kind of
-/// an error reply, if any server gave one.
+/// If all fail: an error reply, if a server gave one, or an error that tells of each
+/// of them.
 pub async fn ask_any(addresses: &[Arc<Address>], cmd: &Cmd) -> Result<(Arc<Address>, Value)> {
     let mut errors = Vec::new();
     let mut left = addresses.iter();
@@ -59,24 +59,21 @@ pub async fn ask_any(addresses: &[Arc<Address>], cmd: &Cmd) -> Result<(Arc<Addre
 }
 
 fn all_failed(errors: Vec<Error>) -> Error {
+    // What a server answers says more than that others are not there.
+    if let Some(answer) = errors.iter().find(|error| !error.is_unreachable()) {
+        return answer.clone();
+    }
     let said: Vec<String> = errors.iter().map(Error::to_string).collect();
-    let said = said.join("; ");
-    let of_reply = errors.into_iter().reduce(|one, other| match one {
-        Error::Connection { .. } | Error::Timeout { .. } => other,
-        one => one,
-    });
-    match of_reply {
-        Some(Error::Authentication { peer, .. }) => Error::Authentication { peer, reply: said },
-        Some(Error::Response { context, .. }) => Error::Response {
-            context,
-            reply: said,
-        },
-        Some(Error::Connection { peer, kind, .. }) => Error::Connection {
+    match errors.into_iter().next() {
+        Some(Error::Connection { peer, kind, reason }) if said.len() > 1 => Error::Connection {
             peer,
-            reason: said,
+            reason: [reason, said[1..].join("; ")].join("; "),
             kind,
         },
-        Some(Error::Timeout { peer, .. }) => Error::Timeout { peer, reason: said },
+        Some(Error::Timeout { peer, reason }) if said.len() > 1 => Error::Timeout {
+            peer,
+            reason: [reason, said[1..].join("; ")].join("; "),
+        },
         Some(error) => error,
         None => Error::Argument("url: names no server".into()),
     }

@@ -473,7 +473,7 @@ async fn map_found(
 ) -> Result<Option<Arc<SlotMap>>> {
     let known_map = map_of(deployment);
     match fetched_map(deployment, entrance, known_map.as_deref()).await {
-        Err(Error::Response { reply, .. }) if reply.contains("NOPERM") => {
+        Err(Error::Response { reply, .. }) if reply.starts_with("NOPERM") => {
             let address = Arc::new(deployment.server(entrance.clone()));
             refuse_parts(&address, &reply).await.map(|()| None)
         }
