@@ -97,6 +97,7 @@ def at_once(host: str, port: int, prefix: str, entries: int) -> tuple[Read, Read
 def one_by_one(host: str, port: int, prefix: str, entries: int) -> tuple[Read, Read]:
     """One shard of a cluster after another."""
     import polars as pl
+
     import polars_redis
 
     url = f"redis://{host}:{port}"

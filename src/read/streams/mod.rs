@@ -188,7 +188,8 @@ impl Streams {
             owners.push(owner);
         }
         let routes = topology.routes().into_iter().zip(parts);
-        let shards = routes.map(|(route, keys)| shard(route, keys)).collect();
+        let mut shards: Vec<_> = routes.map(|(route, keys)| shard(route, keys)).collect();
+        shards.iter_mut().for_each(Shard::expect_server);
         Ok(Merge::of(shards, owners))
     }
 

@@ -67,7 +67,7 @@ struct Rest {
 
 impl Shard {
     /// A reader of what `range` has of each of some streams, all of them of the
-    /// server that a route leads to. That server was there before.
+    /// server that a route leads to.
     pub fn new(
         route: Route,
         keys: Vec<Arc<str>>,
@@ -75,10 +75,8 @@ impl Shard {
         entries: Entries,
         plan: Arc<Plan>,
     ) -> Self {
-        let mut link = Link::along(route, RETRY_BUDGET);
-        link.expect_server();
         Self {
-            link,
+            link: Link::along(route, RETRY_BUDGET),
             decoder: Decoder::new(plan.clone()),
             asks: Asks::new(keys.len(), range, entries.count),
             plan,
@@ -91,6 +89,11 @@ impl Shard {
             misfit: None,
             notes: Vec::new(),
         }
+    }
+
+    /// The server was there before: that it cannot be reached now may pass.
+    pub fn expect_server(&mut self) {
+        self.link.expect_server();
     }
 
     /// Whether there is nothing more to read.
