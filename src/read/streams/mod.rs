@@ -195,7 +195,7 @@ impl Streams {
 
     fn table(&self, chunks: Vec<Chunk>) -> Table {
         // Chunks know the names of the columns that were discovered.
-        Table::new(&self.plan, &Names::new(&self.plan), chunks)
+        Table::new(&self.plan, &Names::new(&self.plan), chunks).joined()
     }
 
     /// A table without rows.
