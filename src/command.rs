@@ -196,3 +196,12 @@ pub fn stream_info(stream: &str) -> Cmd {
     cmd.arg("STREAM").arg(stream);
     cmd
 }
+
+/// `SCAN`: some of the streams whose keys match a glob pattern, and the cursor from
+/// which to go on.
+pub fn scan_streams(pattern: &str, cursor: u64, count: usize) -> Cmd {
+    let mut cmd = redis::cmd("SCAN");
+    cmd.arg(cursor).arg("MATCH").arg(pattern);
+    cmd.arg("COUNT").arg(count).arg("TYPE").arg("stream");
+    cmd
+}

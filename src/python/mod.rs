@@ -11,7 +11,9 @@ mod iter_stream;
 mod iter_stream_async;
 mod log;
 mod read_stream;
+mod read_streams;
 mod runtime;
+mod scan_batches;
 mod scan_stream;
 
 use pyo3::prelude::*;
@@ -29,5 +31,9 @@ mod _core {
     #[pymodule_export]
     use super::read_stream::read_stream;
     #[pymodule_export]
-    use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
+    use super::read_streams::{check_streams, find_keys, read_streams, sample_streams};
+    #[pymodule_export]
+    use super::scan_batches::ScanBatches;
+    #[pymodule_export]
+    use super::scan_stream::{IdBounds, check_scan, sample_fields, split_range};
 }
