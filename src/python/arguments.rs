@@ -240,7 +240,8 @@ impl<'py> Arguments<'py> {
         }
     }
 
-    fn read_from(&self) -> PyResult<ReadFrom> {
+    /// Which servers to read from.
+    pub fn read_from(&self) -> PyResult<ReadFrom> {
         match self.text("read_from")?.as_deref() {
             Some("master") => Ok(ReadFrom::Master),
             Some("replica") => Ok(ReadFrom::Replica),

@@ -13,6 +13,7 @@ mod log;
 mod read_stream;
 mod runtime;
 mod scan_stream;
+mod stream_info;
 
 use pyo3::prelude::*;
 
@@ -30,4 +31,6 @@ mod _core {
     use super::read_stream::read_stream;
     #[pymodule_export]
     use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
+    #[pymodule_export]
+    use super::stream_info::stream_info;
 }

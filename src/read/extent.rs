@@ -112,7 +112,7 @@ impl Extent {
 }
 
 /// The ID of an entry.
-fn entry_id(entry: &Value) -> Option<EntryId> {
+pub fn entry_id(entry: &Value) -> Option<EntryId> {
     let Value::Array(parts) = entry else {
         return None;
     };
