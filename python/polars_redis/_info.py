@@ -5,32 +5,30 @@ from __future__ import annotations
 import polars as pl
 
 from polars_redis import _core
-from polars_redis._arguments import ReadFrom
+from polars_redis._arguments import ReadFrom, SchemaDtype
 
 __all__ = ["stream_info"]
 
 _CONSUMER = pl.Struct(
     {"name": pl.String, "pending": pl.Int64, "idle_ms": pl.Int64, "inactive_ms": pl.Int64}
 )
-_SCHEMA = pl.Schema(
-    {
-        "_key": pl.String,
-        "length": pl.Int64,
-        "entries_added": pl.Int64,
-        "first_id": pl.String,
-        "last_id": pl.String,
-        "last_generated_id": pl.String,
-        "max_deleted_id": pl.String,
-        "group": pl.String,
-        "consumers": pl.Int64,
-        "pending": pl.Int64,
-        "lag": pl.Int64,
-        "last_delivered_id": pl.String,
-        "entries_read": pl.Int64,
-        "idle_ms": pl.Int64,
-        "consumer_details": pl.List(_CONSUMER),
-    }
-)
+_SCHEMA: dict[str, SchemaDtype] = {
+    "_key": pl.String,
+    "length": pl.Int64,
+    "entries_added": pl.Int64,
+    "first_id": pl.String,
+    "last_id": pl.String,
+    "last_generated_id": pl.String,
+    "max_deleted_id": pl.String,
+    "group": pl.String,
+    "consumers": pl.Int64,
+    "pending": pl.Int64,
+    "lag": pl.Int64,
+    "last_delivered_id": pl.String,
+    "entries_read": pl.Int64,
+    "idle_ms": pl.Int64,
+    "consumer_details": pl.List(_CONSUMER),
+}
 
 
 def stream_info(url: str, stream: str, *, read_from: ReadFrom = "master") -> pl.DataFrame:
