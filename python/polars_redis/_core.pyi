@@ -1,4 +1,4 @@
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import polars as pl
@@ -6,7 +6,12 @@ from typing_extensions import Self
 
 Options = dict[str, Any]
 
-def read_stream(url: str, stream: str, arguments: Options) -> pl.DataFrame: ...
+def read_stream(
+    url: str,
+    stream: str,
+    arguments: Options,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> pl.DataFrame: ...
 def split_range(url: str, stream: str, arguments: Options) -> list[tuple[str, str]]: ...
 def sample_fields(url: str, stream: str, arguments: Options) -> list[str]: ...
 def check_scan(url: str, stream: str, arguments: Options) -> str: ...

@@ -10,6 +10,7 @@ mod infer_stream_schema;
 mod iter_stream;
 mod iter_stream_async;
 mod log;
+mod progress;
 mod read_stream;
 mod runtime;
 mod scan_stream;

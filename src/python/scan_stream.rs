@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 use super::arguments::{Arguments, deployment, text};
 use super::frame::Frames;
 use super::log::{log, log_all};
+use super::progress::Progress;
 use super::read_stream::read_table;
 use super::runtime::{LocalRuntime, wait, wait_on};
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
@@ -53,7 +54,7 @@ pub fn sample_fields(
     query.count = query.count.into_iter().chain(sample).min();
     // No value matters, whatever it is.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let table = read_table(py, &deployment, &query, plan)?;
+    let table = read_table(py, &deployment, query, plan, &Progress::default())?;
     Ok(table
         .columns
         .into_iter()
