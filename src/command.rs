@@ -212,3 +212,12 @@ fn xinfo(what: &str, stream: &str) -> Cmd {
     cmd.arg(what).arg(stream);
     cmd
 }
+
+/// `SCAN`: some of the streams whose keys match a glob pattern, and the cursor from
+/// which to go on.
+pub fn scan_streams(pattern: &str, cursor: u64, count: usize) -> Cmd {
+    let mut cmd = redis::cmd("SCAN");
+    cmd.arg(cursor).arg("MATCH").arg(pattern);
+    cmd.arg("COUNT").arg(count).arg("TYPE").arg("stream");
+    cmd
+}

@@ -17,6 +17,7 @@ from polars_redis._iterate import (
 from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
+from polars_redis._streams import read_streams, scan_streams
 
 __version__ = version("polars-redis")
 
@@ -32,7 +33,9 @@ __all__ = [
     "iter_stream",
     "iter_stream_async",
     "read_stream",
+    "read_streams",
     "scan_stream",
+    "scan_streams",
     "split_stream",
     "stream_info",
 ]

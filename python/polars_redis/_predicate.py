@@ -1,4 +1,4 @@
-"""What a predicate says of entry IDs, read off the expression that Polars hands over.
+"""What a predicate says of entry IDs and keys, read off the expression that Polars hands over.
 
 An expression is a tree; its serialized form is the only one that can be walked. What is not
 recognized in it bounds nothing: Polars applies the whole predicate to what was read in any case.
@@ -21,6 +21,7 @@ _MAX_FLOAT = 2**52
 """Floats below are less than one away from the floats next to them."""
 
 _MIRRORED = {"Lt": "Gt", "LtEq": "GtEq", "Gt": "Lt", "GtEq": "LtEq"}
+_ANDS = {"And", "LogicalAnd"}
 _EQUALITIES = {"Eq", "EqValidity"}
 _SIDES = {
     "Both": ("GtEq", "LtEq"),
@@ -29,6 +30,37 @@ _SIDES = {
     "None": ("Gt", "Lt"),
 }
 """How the two ends of ``is_between`` compare, by what it calls closed."""
+
+_COMPARISONS = {*_MIRRORED, *_EQUALITIES, "NotEq", "NotEqValidity"}
+_CONNECTIVES = {*_ANDS, "Or", "LogicalOr", "Xor"}
+_OF_A_VALUE = {
+    "Boolean": {"Not", "IsBetween", "IsIn", "IsNull", "IsNotNull"},
+    "StringExpr": {
+        "StartsWith",
+        "EndsWith",
+        "Contains",
+        "ContainsAny",
+        "ContainsMany",
+        "CountMatches",
+        "Find",
+        "LenBytes",
+        "LenChars",
+        "Lowercase",
+        "Uppercase",
+        "Slice",
+        "Head",
+        "Tail",
+        "Extract",
+        "Replace",
+        "StripChars",
+        "StripCharsStart",
+        "StripCharsEnd",
+        "StripPrefix",
+        "StripSuffix",
+        "ToInteger",
+    },
+}
+"""Functions whose result depends on one value, not on those in other rows."""
 
 _WIDER = {"Int64", "Int128", "UInt64", "UInt128"}
 """Dtypes in which the parts of an entry ID are the same numbers."""
@@ -55,12 +87,67 @@ class _Column(NamedTuple):
 
 def bounds_of(predicate: pl.Expr, columns: IdColumns) -> IdBounds | None:
     """Give what a predicate says of entry IDs; None if nothing."""
+    tree = _tree(predicate)
+    return None if tree is None else _Walk(columns).bounds(tree)
+
+
+def filter_of(predicate: pl.Expr, column: str) -> pl.Expr | None:
+    """Give the part of a predicate that one column decides, value by value; None if none."""
+    tree = _tree(predicate)
+    parts = [] if tree is None else [part for part in _conjuncts(tree) if _decides(part, column)]
+    return pl.all_horizontal(*map(_expression, parts)) if parts else None
+
+
+def _tree(predicate: pl.Expr) -> Any:
     try:
-        tree = json.loads(predicate.meta.serialize(format="json"))
+        return json.loads(predicate.meta.serialize(format="json"))
     except (pl.exceptions.PolarsError, ValueError):
         # Some expressions cannot be serialized, such as a call of a Python function.
         return None
-    return _Walk(columns).bounds(tree)
+
+
+def _expression(node: Any) -> pl.Expr:
+    return pl.Expr.deserialize(io.StringIO(json.dumps(node)), format="json")
+
+
+def _conjuncts(node: Any) -> list[Any]:
+    """Give the conditions that all have to hold."""
+    kind, content = _only(node)
+    if kind == "BinaryExpr" and content["op"] in _ANDS:
+        return _conjuncts(content["left"]) + _conjuncts(content["right"])
+    return [node]
+
+
+def _decides(node: Any, column: str) -> bool:
+    """Tell whether a condition's result depends on the value of one column alone."""
+    return _names(node) == {column} and _is_of_a_value(node)
+
+
+def _names(node: Any) -> set[str]:
+    try:
+        return set(_expression(node).meta.root_names())
+    except (pl.exceptions.PolarsError, ValueError):
+        return set()
+
+
+def _is_of_a_value(node: Any) -> bool:
+    kind, content = _only(node)
+    if kind == "Column":
+        return True
+    if kind == "Literal":
+        return _only(content)[0] in {"Scalar", "Dyn"}
+    if kind == "BinaryExpr":
+        of_a_value = content["op"] in _COMPARISONS | _CONNECTIVES
+        return of_a_value and all(_is_of_a_value(content[side]) for side in ("left", "right"))
+    if kind != "Function":
+        return False
+    family, function = _only(content["function"])
+    name = _only(function)[0]
+    inputs = content["input"]
+    if name == "IsIn" and _only(inputs[-1])[0] == "Literal":
+        # A series is a list there, not a column beside the other.
+        inputs = inputs[:-1]
+    return name in _OF_A_VALUE.get(family, ()) and all(map(_is_of_a_value, inputs))
 
 
 class _Walk:
@@ -92,7 +179,7 @@ class _Walk:
         return None
 
     def binary(self, op: str, left: Any, right: Any) -> IdBounds | None:
-        if op in {"And", "LogicalAnd"}:
+        if op in _ANDS:
             return _both(self.bounds(left), self.bounds(right))
         if op in {"Or", "LogicalOr"}:
             one, other = self.bounds(left), self.bounds(right)
@@ -208,7 +295,7 @@ def _evaluate(node: Any) -> pl.Series | None:
     """Give the value of an expression without columns; None for any other."""
     text = json.dumps(node)
     try:
-        expr = pl.Expr.deserialize(io.StringIO(text), format="json")
+        expr = _expression(node)
         if expr.meta.root_names():
             return None
         value = pl.select(expr).to_series()

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any
-
-import polars as pl
-from polars.io.plugins import register_io_source
+from typing import TYPE_CHECKING
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, options
-from polars_redis._predicate import IdColumns, bounds_of
+from polars_redis._source import StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
+    import polars as pl
+
 __all__ = ["scan_stream", "split_stream"]
-
-_ID_DTYPES: dict[str, pl.DataType] = {
-    "id": pl.String(),
-    "timestamp": pl.Int64(),
-    "sequence": pl.Int64(),
-}
-"""Dtypes of the columns made of the entry ID, in their order."""
-
-_KEEPS_CATEGORIES = tuple(int(part) for part in pl.__version__.split(".")[:2]) >= (1, 36)
-"""Whether Polars takes Enum and Categorical from a source: older ones lose or mix them up."""
 
 
 def scan_stream(
@@ -246,149 +233,3 @@ def split_stream(
     parts = [whole.part(start_id=start, end_id=end) for start, end in ranges]
     nothing = whole.part(count=0)
     return [part.lazy() for part in parts + [nothing] * (splits - len(parts))]
-
-
-class StreamSource:
-    """A stream as Polars scans it; holds what a scan needs, and pickles."""
-
-    def __init__(self, url: str, stream: str, arguments: dict[str, Any]) -> None:
-        self.shown_url = _core.check_scan(url, stream, arguments)
-        self.url = url
-        self.stream = stream
-        self.arguments = arguments
-        self.sampled: list[str] | None = None
-
-    def __repr__(self) -> str:
-        return f"StreamSource({self.shown_url!r}, {self.stream!r})"
-
-    def part(self, **changes: Any) -> StreamSource:
-        """Make a source of a part of the stream."""
-        return StreamSource(self.url, self.stream, {**self.arguments, **changes})
-
-    def lazy(self) -> pl.LazyFrame:
-        """Make the frame."""
-        shown: dict[str, Any] = {}
-        if "explain_name" in inspect.signature(register_io_source).parameters:
-            bounds = f"{self.arguments['start_id']} to {self.arguments['end_id']}"
-            shown["explain_name"] = f"REDIS STREAM {self.stream!r}"
-            shown["explain_detail"] = f"{self.shown_url}, {bounds}"
-        frame = register_io_source(self, schema=self.schema, **shown)
-        casts = [pl.col(name).cast(dtype) for name, dtype in self.cast_behind()]
-        return frame.with_columns(casts) if casts else frame
-
-    def cast_behind(self) -> list[tuple[str, Any]]:
-        """Give the fields that become what they are only behind the source."""
-        if _KEEPS_CATEGORIES:
-            return []
-        given = self.arguments["schema"] or []
-        fields = ((name, pl.Series(dtype=dtype).dtype) for name, dtype in given)
-        return [(name, dtype) for name, dtype in fields if _stored(dtype) != dtype]
-
-    def schema(self) -> pl.Schema:
-        """Give the schema of the frame; samples the stream for it if need be."""
-        # An empty stream has told nothing yet.
-        self.sampled = self.sampled or None
-        return self.planned()
-
-    def planned(self) -> pl.Schema:
-        """Give the schema that the frame was last said to have."""
-        names = self.id_columns()._asdict()
-        ids = {names[part]: dtype for part, dtype in _ID_DTYPES.items() if names[part] is not None}
-        # Polars wants to know all parameters of a dtype; it fills in what was left out.
-        fields = {name: pl.Series(dtype=dtype).dtype for name, dtype in self.fields()}
-        stored = {name: _stored(dtype) for name, dtype in self.cast_behind()}
-        return pl.Schema({**ids, **fields, **stored})
-
-    def id_columns(self) -> IdColumns:
-        """Give the names of the columns made of the entry ID."""
-        return IdColumns(*(self.arguments[f"{part}_column"] for part in IdColumns._fields))
-
-    def fields(self) -> list[tuple[str, Any]]:
-        """Give the fields to read: those of the schema, or those last sampled."""
-        schema: list[tuple[str, Any]] | None = self.arguments["schema"]
-        if schema is not None:
-            return schema
-        # What Polars plans with is what it gets, however the stream grows meanwhile.
-        if self.sampled is None:
-            self.sampled = self.sample()
-        return [(name, pl.String()) for name in self.sampled]
-
-    def sample(self) -> list[str]:
-        """Read the names of fields off the first entries."""
-        names = _core.sample_fields(self.url, self.stream, self.arguments)
-        if taken := [name for name in names if name in self.id_columns()]:
-            # It raises what it does where the schema names the field.
-            fields = [(name, pl.String()) for name in taken]
-            _core.check_scan(self.url, self.stream, {**self.arguments, "schema": fields})
-        return names
-
-    def __call__(
-        self,
-        with_columns: list[str] | None,
-        predicate: pl.Expr | None,
-        n_rows: int | None,
-        batch_size: int | None,
-    ) -> Iterator[pl.DataFrame]:
-        """Give the batches of one collection."""
-        wanted = None if with_columns is None else set(with_columns)
-        bounds = None
-        if predicate is not None:
-            bounds = bounds_of(predicate, self.id_columns())
-            if wanted is not None:
-                wanted |= set(predicate.meta.root_names())
-        batches = _core.ScanBatches(
-            self.url,
-            self.stream,
-            self.projected(wanted),
-            bounds,
-            n_rows,
-            batch_size,
-            casts=_KEEPS_CATEGORIES,
-        )
-        is_empty = True
-        for frame in batches:
-            is_empty = False
-            yield _narrowed(frame, predicate, with_columns)
-        if is_empty:
-            yield _narrowed(self.planned().to_frame(), None, with_columns)
-
-    def projected(self, wanted: set[str] | None) -> dict[str, Any]:
-        """Give the arguments with which only the wanted columns are read."""
-        fields = self.fields()
-        if wanted is None:
-            return {**self.arguments, "schema": fields}
-        ids = self.id_columns()._asdict()
-        kept = {part: name if name in wanted else None for part, name in ids.items()}
-        if not wanted:
-            # A frame without columns has no rows: one that costs little counts them.
-            kept["timestamp"] = ids["timestamp"] or "_ts"
-        return {
-            **self.arguments,
-            **{f"{part}_column": name for part, name in kept.items()},
-            "schema": [(name, dtype) for name, dtype in fields if name in wanted],
-        }
-
-
-def _stored(dtype: pl.DataType) -> pl.DataType:
-    """Give the dtype of a column before Polars casts it: categories are text."""
-    if isinstance(dtype, (pl.Categorical, pl.Enum)):
-        return pl.String()
-    if isinstance(dtype, pl.List):
-        return pl.List(_stored(dtype.inner))  # type: ignore[arg-type]
-    if isinstance(dtype, pl.Array):
-        return pl.Array(_stored(dtype.inner), dtype.size)  # type: ignore[arg-type]
-    if isinstance(dtype, pl.Struct):
-        fields = dtype.fields
-        return pl.Struct([pl.Field(field.name, _stored(field.dtype)) for field in fields])  # type: ignore[arg-type]
-    return dtype
-
-
-def _narrowed(
-    frame: pl.DataFrame, predicate: pl.Expr | None, with_columns: list[str] | None
-) -> pl.DataFrame:
-    if predicate is not None:
-        frame = frame.filter(predicate)
-    if with_columns is None:
-        return frame
-    # The streaming engine of Polars 1.30 takes them to be in the schema's order.
-    return frame.select([name for name in frame.columns if name in with_columns])

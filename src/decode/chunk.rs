@@ -370,6 +370,12 @@ impl Chunk {
         self.keys.runs(self.rows)
     }
 
+    /// All rows are of the stream with this key.
+    pub fn set_stream(&mut self, key: &Arc<str>) {
+        self.keys = Keys::default();
+        self.keys.begin(key, 0);
+    }
+
     /// The column of keys.
     fn keys(&self) -> ArrayRef {
         let mut views = Views::with_room(self.rows);

@@ -15,7 +15,8 @@ use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, Start};
 use crate::read::{
-    Condition, DeadLetter, GroupQuery, Mode, Pace, Query, RangeQuery, TailQuery, Wait,
+    Condition, DeadLetter, Entries, GroupQuery, Mode, Pace, Query, RangeQuery, StreamsQuery,
+    TailQuery, Wait, Which,
 };
 
 /// How long a one-shot read tries to connect again.
@@ -98,6 +99,29 @@ impl<'py> Arguments<'py> {
             count: self.number("count", 0)?,
             condition: Condition::Anything,
             read_from: self.read_from()?,
+        })
+    }
+
+    /// What to read of many streams.
+    pub fn streams(&self, which: Which) -> PyResult<StreamsQuery> {
+        let start = self.start()?;
+        if start == Start::AfterLast {
+            return Err(wrong(
+                "start_id",
+                "\"$\" is not for many streams: after what is last now there is nothing",
+            ));
+        }
+        let entries = Entries {
+            start,
+            end: self.end()?,
+            count: self.number("count_per_stream", 0)?,
+            condition: Condition::Anything,
+            read_from: self.read_from()?,
+        };
+        Ok(StreamsQuery {
+            which,
+            entries,
+            limit: None,
         })
     }
 

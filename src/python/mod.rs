@@ -12,7 +12,9 @@ mod iter_stream_async;
 mod log;
 mod progress;
 mod read_stream;
+mod read_streams;
 mod runtime;
+mod scan_batches;
 mod scan_stream;
 mod stream_info;
 
@@ -31,7 +33,11 @@ mod _core {
     #[pymodule_export]
     use super::read_stream::read_stream;
     #[pymodule_export]
-    use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
+    use super::read_streams::{check_streams, find_keys, read_streams, sample_streams};
+    #[pymodule_export]
+    use super::scan_batches::ScanBatches;
+    #[pymodule_export]
+    use super::scan_stream::{IdBounds, check_scan, sample_fields, split_range};
     #[pymodule_export]
     use super::stream_info::stream_info;
 }

@@ -51,6 +51,22 @@ impl Condition {
         self.bounds(stream)?.range()
     }
 
+    /// What is left of a range, of a stream whose entries may be known. Where the
+    /// first entries count, wanted or not, it begins where it did.
+    pub fn narrow(
+        &self,
+        range: IdRange,
+        first_ones: Option<usize>,
+        stream: Option<IdRange>,
+    ) -> Option<IdRange> {
+        let wanted = self.range(stream)?;
+        let start = match first_ones {
+            None => range.start().max(wanted.start()),
+            Some(_) => range.start(),
+        };
+        IdRange::new(start, range.end().min(wanted.end()))
+    }
+
     fn bounds(&self, stream: Option<IdRange>) -> Option<Bounds> {
         match self {
             Self::Anything => Some(Bounds::ALL),

@@ -246,12 +246,17 @@ impl Link {
 
 /// Turns an error reply into the error that it is.
 pub fn checked(reply: Value, deployment: &Deployment, stream: &str) -> Result<Value> {
+    checked_of(reply, deployment, || format!("stream {stream:?}"))
+}
+
+/// The same for a command that is not about one stream.
+pub fn checked_of(
+    reply: Value,
+    deployment: &Deployment,
+    context: impl FnOnce() -> String,
+) -> Result<Value> {
     match error_text(&reply) {
         None => Ok(reply),
-        Some(text) => Err(Error::from_reply(
-            format!("stream {stream:?}"),
-            &text,
-            &deployment.access,
-        )),
+        Some(text) => Err(Error::from_reply(context(), &text, &deployment.access)),
     }
 }

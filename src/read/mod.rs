@@ -1,6 +1,7 @@
 //! Which command comes next.
 //!
 //! - [`read_range`]: what is in a range, at once; [`Scan`]: batch after batch.
+//! - [`Streams`]: the same of many streams, batch after batch.
 //! - [`Reader`]: batch after batch, of a stream's entries in order or as a
 //!   consumer of a group, for as long as one likes.
 //! - [`acknowledge`]: entries are done with.
@@ -21,6 +22,7 @@ mod runs;
 mod scan;
 mod source;
 mod split;
+mod streams;
 mod tail;
 mod windows;
 
@@ -34,6 +36,7 @@ pub use link::{Level, Note};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
 pub use scan::{RangeQuery, Scan, read_range};
 pub use split::split_range;
+pub use streams::{Entries, Streams, StreamsQuery, Which, find_keys, read_streams};
 pub use tail::TailQuery;
 
 use crate::connection::Connection;

@@ -9,7 +9,7 @@ use super::link::{Level, Link, Note};
 use super::range::{CHUNK_ROWS, RangeReader};
 use super::source::Rows;
 use super::windows::Windows;
-use crate::decode::{Decoder, Meter, Plan, Table};
+use crate::decode::{Chunk, Decoder, Meter, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{Error, Result};
@@ -48,14 +48,9 @@ impl RangeQuery {
         }
     }
 
-    /// What is left of a range, of a stream whose extent may be known.
+    /// What the condition leaves of a range, of a stream whose extent may be known.
     fn narrowed(&self, range: IdRange, stream: Option<IdRange>) -> Option<IdRange> {
-        let wanted = self.condition.range(stream)?;
-        let start = match self.count {
-            None => range.start().max(wanted.start()),
-            Some(_) => range.start(),
-        };
-        IdRange::new(start, range.end().min(wanted.end()))
+        self.condition.narrow(range, self.count, stream)
     }
 }
 
@@ -116,6 +111,18 @@ impl Scan {
         }
     }
 
+    /// The same, where the server was there before: that it cannot be reached now
+    /// may pass.
+    pub(super) fn continued(
+        deployment: Arc<Deployment>,
+        query: RangeQuery,
+        plan: Arc<Plan>,
+    ) -> Self {
+        let mut scan = Self::new(deployment, query, plan);
+        scan.link.expect_server();
+        scan
+    }
+
     /// All rows, and what there is to tell.
     ///
     /// # Errors
@@ -141,6 +148,13 @@ impl Scan {
     /// Any of [`Error`]'s; where values do not fit their dtypes, the error of the
     /// first such entry. The scan is of no more use then.
     pub async fn next(&mut self, wanted: usize) -> Result<Option<Table>> {
+        let chunks = self.next_chunks(wanted).await?;
+        Ok((!chunks.is_empty()).then(|| Table::new(&self.plan, self.decoder.names(), chunks)))
+    }
+
+    /// [`next`](Self::next) as chunks, whose columns have their names; none after
+    /// the last.
+    pub(super) async fn next_chunks(&mut self, wanted: usize) -> Result<Vec<Chunk>> {
         let wanted = self.left.map_or(wanted, |left| left.min(wanted));
         while self.rows.len() < wanted {
             match &mut self.phase {
@@ -150,12 +164,9 @@ impl Scan {
             }
         }
         let chunks = self.rows.take(wanted);
-        if chunks.is_empty() {
-            return Ok(None);
-        }
-        let table = Table::new(&self.plan, self.decoder.names(), chunks);
-        self.left = self.left.map(|left| left - table.rows);
-        Ok(Some(table))
+        let rows: usize = chunks.iter().map(Chunk::rows).sum();
+        self.left = self.left.map(|left| left - rows);
+        Ok(chunks)
     }
 
     async fn begin(&mut self) -> Result<()> {

@@ -1,0 +1,132 @@
+//! Which streams there are: the keys that match a pattern, of all servers that have
+//! any, by `SCAN`.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use redis::FromRedisValue;
+use tokio::time::sleep;
+
+use crate::command;
+use crate::connection::{Backoff, Route, Topology};
+use crate::deployment::{Deployment, ReadFrom};
+use crate::error::{Error, Result, shorten};
+use crate::read::link::{Link, Note, checked_of};
+use crate::read::scan::RETRY_BUDGET;
+
+/// Keys that the server looks at for one reply: under a millisecond of its time.
+const LOOKED_AT: usize = 1000;
+
+/// The keys of the streams that match a glob pattern, in the order of their bytes;
+/// and what there is to tell.
+///
+/// A pattern that is a key is taken for the key of a stream: nothing is asked.
+///
+/// # Errors
+/// Any of the connection's, the server's own, and [`Error::Protocol`] for a key that
+/// is not UTF-8.
+pub async fn find_keys(
+    deployment: &Arc<Deployment>,
+    pattern: &str,
+    read_from: ReadFrom,
+) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+    if is_key(pattern) {
+        return Ok((vec![pattern.into()], Vec::new()));
+    }
+    let topology = topology(deployment, read_from).await?;
+    let scans = topology.routes().into_iter();
+    let found = try_join_all(scans.map(|route| scan(route, pattern))).await?;
+    let (keys, notes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut keys = keys.concat();
+    keys.sort_unstable();
+    // SCAN may show a key twice, and a key on its way is at two servers.
+    keys.dedup();
+    Ok((keys, notes.concat()))
+}
+
+/// Whether a pattern matches itself and nothing else.
+fn is_key(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', '\\'])
+}
+
+/// The servers that share the keys. One that is there and busy is asked again.
+///
+/// # Errors
+/// As [`Topology::find`].
+pub async fn topology(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Result<Topology> {
+    let mut backoff = Backoff::new(RETRY_BUDGET);
+    loop {
+        match Topology::find(deployment, read_from).await {
+            Err(error) if error.is_transient() && !error.is_unreachable() => {
+                let Some(pause) = backoff.failed() else {
+                    return Err(error);
+                };
+                sleep(pause).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The keys that one server has.
+async fn scan(route: Route, pattern: &str) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+    let mut link = Link::along(route, RETRY_BUDGET);
+    let mut keys = Vec::new();
+    let mut cursor = 0;
+    loop {
+        match scan_on(&mut link, pattern, cursor, &mut keys).await {
+            Ok(0) => break,
+            Ok(next) => cursor = next,
+            Err(error) => {
+                link.failed(error)?;
+                // Another server may be there now, which knows nothing of the cursor.
+                cursor = 0;
+            }
+        }
+    }
+    link.keep();
+    Ok((keys, link.take_notes()))
+}
+
+/// Takes one step; the cursor of the next, which is 0 after the last.
+async fn scan_on(
+    link: &mut Link,
+    pattern: &str,
+    cursor: u64,
+    keys: &mut Vec<Arc<str>>,
+) -> Result<u64> {
+    let context = || format!("pattern {pattern:?}");
+    let cmd = command::scan_streams(pattern, cursor, LOOKED_AT);
+    let reply = link.ready().await?.query(&cmd).await?;
+    let reply = checked_of(reply, link.deployment(), context)?;
+    let (next, found): (u64, Vec<Vec<u8>>) =
+        FromRedisValue::from_redis_value(reply).map_err(|_| Error::Protocol {
+            context: context(),
+            reason: "no keys where SCAN's were due".into(),
+        })?;
+    for key in found {
+        let key = String::from_utf8(key).map_err(|error| Error::Protocol {
+            context: context(),
+            reason: format!(
+                "the key {} is not UTF-8; a narrower pattern leaves it out",
+                shorten(error.as_bytes())
+            ),
+        })?;
+        keys.push(key.into());
+    }
+    link.succeeded();
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_without_special_characters_is_a_key() {
+        assert!(is_key("orders:{eu}:1"));
+        for pattern in ["*", "orders:?", "orders:[ab]", r"a\*b"] {
+            assert!(!is_key(pattern), "{pattern}");
+        }
+    }
+}
