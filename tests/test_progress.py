@@ -138,6 +138,32 @@ def test_a_read_that_waits_or_has_a_group_tells_no_total(slow_url: str, bars: li
     assert all(bar.is_closed for bar in bars)
 
 
+def test_many_streams_are_estimated_by_those_that_were_read(
+    slow_url: str, client: redis_py.Redis, bars: list[Bar]
+) -> None:
+    for n in range(2000):
+        client.xadd(f"small:{n:04}", {"n": n})
+        client.xadd(f"small:{n:04}", {"n": n})
+    df = redis.read_streams(slow_url, "small:*", progress=True)
+    assert df.height == 4000
+    (bar,) = bars
+    assert bar.desc == "small:*"
+    assert bar.is_closed
+    assert bar.shown[-1] == (4000, 4000)
+    assert any(0 < n < 4000 and total == 4000 for n, total in bar.shown)
+
+
+def test_a_long_stream_among_many_counts_for_what_it_is(
+    slow_url: str, client: redis_py.Redis, bars: list[Bar]
+) -> None:
+    client.xadd("eve", {"n": 0})
+    df = redis.read_streams(slow_url, "eve*", progress=True)
+    assert df.height == ENTRIES + 1
+    (bar,) = bars
+    assert bar.shown[-1] == (ENTRIES + 1, ENTRIES + 1)
+    assert any(n <= ENTRIES and total == ENTRIES + 1 for n, total in bar.shown)
+
+
 def test_a_quick_read_shows_that_it_is_done(
     redis_url: str, client: redis_py.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:

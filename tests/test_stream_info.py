@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     import redis as redis_py
 
+    from support.proxy import Proxy
     from support.servers import Server
 
 CONSUMER = pl.Struct(
@@ -243,6 +245,55 @@ def test_the_connection_is_kept(make_server: Callable[..., Server], stream: str)
     before = connections()
     assert redis.stream_info(server.url, stream).height == 20
     assert connections() == before
+
+
+# -- many streams -------------------------------------------------------------
+
+
+def test_a_pattern_tells_of_all_streams_by_key_then_by_group(
+    url: str, any_client: redis_py.Redis
+) -> None:
+    for key in ("orders:b", "orders:a", "orders:é", "other"):
+        add_numbered(any_client, key, ["1-0", "2-0"])
+    for group in ("z", "y"):
+        any_client.xgroup_create("orders:a", group, "0")
+    any_client.xgroup_create("orders:b", "x", "0")
+    any_client.xreadgroup("x", "c", {"orders:b": ">"}, count=1)
+    any_client.set("orders:text", "none")
+    df = redis.stream_info(url, "orders:*")
+    assert df.select("_key", "group", "pending").rows() == [
+        ("orders:a", "y", 0),
+        ("orders:a", "z", 0),
+        ("orders:b", "x", 1),
+        ("orders:é", None, None),
+    ]
+    alone = [redis.stream_info(url, key) for key in ("orders:a", "orders:b", "orders:é")]
+    assert without_clocks(df) == without_clocks(pl.concat(alone))
+    assert redis.stream_info(url, r"orders:[\a]")["_key"].to_list() == ["orders:a"] * 2
+    assert redis.stream_info(url, "nothing:*").schema == SCHEMA
+
+
+def test_hundreds_of_streams_take_few_round_trips(
+    any_server: Server, any_client: redis_py.Redis, make_proxy: Callable[..., Proxy]
+) -> None:
+    keys = [f"many:{n:03}" for n in range(250)]
+    for key in keys:
+        any_client.xgroup_create(key, "g", "$", mkstream=True)
+    proxy = make_proxy(any_server, delay_ms=20)
+    begun = time.monotonic()
+    df = redis.stream_info(proxy.rewrite(any_server.url), "many:*")
+    assert df["_key"].to_list() == keys
+    # One for each stream would take ten seconds.
+    assert time.monotonic() - begun < 5
+
+
+def test_a_pattern_needs_the_right_to_look_for_keys(make_server: Callable[..., Server]) -> None:
+    server = make_server(acl=["watcher on >secret ~* +xinfo"])
+    add_numbered(server.client(), "events", ["1-0"])
+    url = server.url_for("watcher", "secret")
+    with pytest.raises(ResponseError, match=r'pattern "event\*": NOPERM .*scan'):
+        redis.stream_info(url, "event*")
+    assert redis.stream_info(url, "events")["length"].to_list() == [1]
 
 
 @pytest.mark.parametrize(

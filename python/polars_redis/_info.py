@@ -32,26 +32,28 @@ _SCHEMA: dict[str, SchemaDtype] = {
 
 
 def stream_info(url: str, stream: str, *, read_from: ReadFrom = "master") -> pl.DataFrame:
-    """Tell how long a stream is, and how far its groups and their consumers are.
+    """Tell how long streams are, and how far their groups and consumers are.
 
     It asks ``XINFO STREAM``, ``XINFO GROUPS`` and, for each group, ``XINFO
-    CONSUMERS``, in two round trips. No entry is read, and none is delivered.
+    CONSUMERS``, in two round trips for a hundred streams. No entry is delivered.
 
     Parameters
     ----------
     url
         URL of the server, as for `read_stream`.
     stream
-        Key of the stream. A missing stream gives a frame without rows.
+        Key of the stream, or a pattern of keys as for `read_streams`, such as
+        ``"orders:*"``: the streams are then found with ``SCAN``. A missing stream, and
+        a pattern that no stream matches, give a frame without rows.
     read_from
         Which servers to ask, as for `read_stream`.
 
     Returns
     -------
     polars.DataFrame
-        One row a group, in the order of their names; one row for a stream that has
-        no groups, with nulls from ``group`` on. All counts are Int64, all IDs are
-        String. Columns of the stream:
+        One row a group, in the order of the keys, then of the names; one row for a
+        stream that has no groups, with nulls from ``group`` on. Counts and
+        milliseconds are Int64, IDs are String. Columns of the stream:
 
         - ``_key``: its key.
         - ``length``: entries that it has.
@@ -87,7 +89,8 @@ def stream_info(url: str, stream: str, *, read_from: ReadFrom = "master") -> pl.
     ValueError, TypeError
         If an argument is wrong; nothing was sent.
     polars_redis.exceptions.ResponseError
-        If the key is no stream, or the user may not run ``XINFO``.
+        If the key is no stream (with a pattern it is passed over), or the user may
+        not run ``XINFO``, or ``SCAN`` for a pattern.
     polars_redis.exceptions.PolarsRedisError
         As for `read_stream`.
 

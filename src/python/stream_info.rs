@@ -66,7 +66,7 @@ fn row(stream: &StreamInfo, group: Option<GroupInfo>) -> Row {
     let about = group.as_ref();
     let text = |id: EntryId| id.to_string();
     Row {
-        _key: stream.key.clone(),
+        _key: stream.key.to_string(),
         length: stream.length,
         entries_added: stream.entries_added,
         first_id: stream.first_id.map(text),

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::extent::entry_id;
 use super::link::{Link, Note, checked};
 use super::scan::RETRY_BUDGET;
+use super::streams::keys::{divide, find_keys, is_elsewhere, is_key, is_no_stream, topology};
 use crate::command;
 use crate::connection::error_text;
 use crate::deployment::{Deployment, ReadFrom};
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 /// A stream, as `XINFO STREAM` tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
-    pub key: String,
+    pub key: Arc<str>,
     /// Entries that it has.
     pub length: i64,
     /// Entries that it ever had; Redis 7.0.
@@ -67,48 +69,114 @@ pub struct ConsumerInfo {
     pub inactive_ms: Option<i64>,
 }
 
-/// Asks for all that is known of a stream; nothing, if there is none. And what there
-/// is to tell.
+/// Streams of one server that are asked about at once.
+const PIECE: usize = 100;
+
+/// Asks for all that is known of a stream, or of all streams whose keys match a glob
+/// pattern, by key; those that are there, and what there is to tell.
 ///
 /// # Errors
-/// Any of the connection's, and the server's own: a key that is no stream is one.
+/// Any of the connection's, and the server's own. A key that was named and is no
+/// stream is one.
 pub async fn stream_info(
     deployment: &Arc<Deployment>,
-    stream: &str,
+    pattern: &str,
     read_from: ReadFrom,
 ) -> Result<(Vec<StreamInfo>, Vec<Note>)> {
-    let mut link = Link::new(deployment.clone(), stream, read_from, RETRY_BUDGET);
-    let streams = [stream.to_owned()];
-    loop {
-        match describe(&mut link, &streams).await {
-            Ok(told) => {
-                link.keep();
-                return Ok((told, link.take_notes()));
-            }
-            Err(error) => link.failed(error)?,
-        }
+    if is_key(pattern) {
+        let link = Link::new(deployment.clone(), pattern, read_from, RETRY_BUDGET);
+        return ask_all(link, &[pattern.into()], Line::ToStream).await;
     }
+    let (keys, notes) = find_keys(deployment, pattern, read_from).await?;
+    let topology = topology(deployment, read_from).await?;
+    let (parts, _) = divide(&topology, keys);
+    let routes = topology.routes().into_iter().zip(&parts);
+    let asked = routes.map(|(route, keys)| {
+        let mut link = Link::along(route, RETRY_BUDGET);
+        link.expect_server();
+        ask_all(link, keys, Line::ToServer(read_from))
+    });
+    let (told, more): (Vec<_>, Vec<_>) = try_join_all(asked).await?.into_iter().unzip();
+    let mut told: Vec<StreamInfo> = told.into_iter().flatten().collect();
+    told.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    Ok((told, [notes, more.concat()].concat()))
 }
 
-/// Asks about streams of one server, in two round trips; those that are there.
-async fn describe(link: &mut Link, streams: &[String]) -> Result<Vec<StreamInfo>> {
+/// Where a link leads, and so what becomes of an error that is about one stream.
+#[derive(Debug, Clone, Copy)]
+enum Line {
+    /// To the stream that was asked for: it is an error.
+    ToStream,
+    /// To a server that had the streams a moment ago: one that is none any more is
+    /// passed over, and one that is elsewhere now is asked about there.
+    ToServer(ReadFrom),
+}
+
+/// Asks about streams, over one link.
+async fn ask_all(
+    mut link: Link,
+    streams: &[Arc<str>],
+    line: Line,
+) -> Result<(Vec<StreamInfo>, Vec<Note>)> {
+    let mut told = Vec::with_capacity(streams.len());
+    for piece in streams.chunks(PIECE) {
+        let (mut here, elsewhere) = loop {
+            match describe(&mut link, piece, line).await {
+                Ok(described) => break described,
+                Err(error) => link.failed(error)?,
+            }
+        };
+        link.succeeded();
+        told.append(&mut here);
+        if let Line::ToServer(read_from) = line {
+            for stream in elsewhere {
+                let deployment = link.deployment().clone();
+                let own = Link::new(deployment, &stream, read_from, RETRY_BUDGET);
+                let (mut there, _) = Box::pin(ask_all(own, &[stream], Line::ToStream)).await?;
+                told.append(&mut there);
+            }
+        }
+    }
+    link.keep();
+    Ok((told, link.take_notes()))
+}
+
+/// Asks about some streams, in two round trips: those that are there, and the keys
+/// that are elsewhere.
+async fn describe(
+    link: &mut Link,
+    streams: &[Arc<str>],
+    line: Line,
+) -> Result<(Vec<StreamInfo>, Vec<Arc<str>>)> {
+    if streams.is_empty() {
+        return Ok(Default::default());
+    }
     let cmds: Vec<Cmd> = streams
         .iter()
         .flat_map(|stream| [command::stream_info(stream), command::group_info(stream)])
         .collect();
     let mut replies = link.ready().await?.query_all(&cmds).await?.into_iter();
-    let mut told = Vec::with_capacity(streams.len());
+    let (mut told, mut elsewhere) = (Vec::with_capacity(streams.len()), Vec::new());
     for stream in streams {
         let (Some(about), Some(groups)) = (replies.next(), replies.next()) else {
             break;
         };
+        let refused = [&about, &groups].into_iter().find_map(error_text);
+        match (line, refused) {
+            (Line::ToServer(_), Some(text)) if is_elsewhere(&text) => {
+                elsewhere.push(stream.clone());
+                continue;
+            }
+            (Line::ToServer(_), Some(text)) if is_no_stream(&text) => continue,
+            _ => {}
+        }
         let of = Subject { stream, link };
         if let (Some(about), Some(groups)) = (of.told(about)?, of.told(groups)?) {
             told.push(of.stream(about, groups)?);
         }
     }
     add_consumers(link, &mut told).await?;
-    Ok(told)
+    Ok((told, elsewhere))
 }
 
 /// Asks about the consumers of all groups; a group that is gone is left out.
@@ -143,7 +211,7 @@ type Record = HashMap<String, Value>;
 
 /// The stream that replies are about, and where they come from.
 struct Subject<'a> {
-    stream: &'a str,
+    stream: &'a Arc<str>,
     link: &'a Link,
 }
 
@@ -162,7 +230,7 @@ impl Subject<'_> {
         let groups: Vec<Record> = self.parsed(groups)?;
         let entry = |name| about.get(name).and_then(entry_id);
         Ok(StreamInfo {
-            key: self.stream.to_owned(),
+            key: self.stream.clone(),
             length: self.due(&about, "length", number)?,
             entries_added: about.get("entries-added").and_then(number),
             first_id: entry("first-entry"),
