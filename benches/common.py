@@ -75,20 +75,25 @@ def measure(
 ) -> dict[str, Any]:
     """Run one contender once, in a process of its own."""
     words = [sys.executable, str(HERE / script), name, server.host, str(server.port)]
+    return told_by([*words, stream, str(amount)], RESP_BYTES=str(resp_bytes))
+
+
+def told_by(words: list[str], **environment: str) -> dict[str, Any]:
+    """Run one contender once, by its command line; what it tells."""
     process = subprocess.Popen(
-        [*words, stream, str(amount)],
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "RESP_BYTES": str(resp_bytes)},
+        env={**os.environ, **environment},
     )
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
-        msg = f"{name} did not start"
+        msg = f"{words} did not start"
         raise RuntimeError(msg)
     told, _ = process.communicate("go\n")
     if process.returncode != 0:
-        msg = f"{name} failed"
+        msg = f"{words} failed"
         raise RuntimeError(msg)
     result: dict[str, Any] = json.loads(told)
     return result

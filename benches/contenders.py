@@ -174,9 +174,17 @@ def bare_few(host: str, port: int, stream: str, entries: int) -> tuple[Read, Rea
 
 def typed(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
     """polars-redis, with a schema."""
+    return _typed(f"redis://{host}:{port}", stream)
+
+
+def typed_tls(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
+    """The same over TLS."""
+    return _typed(f"rediss://{host}:{port}?ssl_ca_certs={os.environ['TLS_CA']}", stream)
+
+
+def _typed(url: str, stream: str) -> tuple[Read, Read]:
     import polars_redis
 
-    url = f"redis://{host}:{port}"
     typed = schema()
     return lambda: polars_redis.read_stream(
         url, stream, typed, count=1
@@ -204,8 +212,20 @@ def by_hand(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read
     """redis-py with hiredis: a list a column, cast by Polars."""
     import redis
 
-    client = redis.Redis(host, port, decode_responses=True)
+    return _by_hand(redis.Redis(host, port, decode_responses=True), stream)
 
+
+def by_hand_tls(host: str, port: int, stream: str, entries: int) -> tuple[Read, Read]:
+    """The same over TLS."""
+    import redis
+
+    ca = os.environ["TLS_CA"]
+    return _by_hand(
+        redis.Redis(host, port, decode_responses=True, ssl=True, ssl_ca_certs=ca), stream
+    )
+
+
+def _by_hand(client: Any, stream: str) -> tuple[Read, Read]:
     def read(limit: int | None = None) -> Any:
         ids: list[str] = []
         columns: dict[str, list[str]] = {
@@ -249,6 +269,8 @@ CONTENDERS: Contenders = {
     "untyped": untyped,
     "by_hand": by_hand,
     "dicts": dicts,
+    "typed_tls": typed_tls,
+    "by_hand_tls": by_hand_tls,
 }
 
 

@@ -4,6 +4,8 @@
 //! The server's binary is `POLARS_REDIS_SERVER`, or `redis-server` on PATH; the
 //! number of entries is `POLARS_REDIS_ENTRIES`, or a million.
 
+mod drain;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -15,13 +17,6 @@ use polars_redis::read::{Condition, RangeQuery, read_range};
 use polars_redis::{Deployment, End, EntryId, ReadFrom, Start};
 
 const ROUNDS: usize = 9;
-/// Entries of a page of the bare socket, and pages in flight: the fastest of
-/// those tried.
-const PAGE: usize = 1000;
-const PAGES_IN_FLIGHT: usize = 6;
-/// The last entry of a millisecond, so that pages are disjoint.
-const PER_MS: usize = 4;
-const FIRST_MS: u64 = 1_704_067_200_000;
 
 struct Server {
     process: Child,
@@ -91,7 +86,7 @@ impl Server {
         for n in 0..entries {
             redis::cmd("XADD")
                 .arg("events")
-                .arg(entry_id(n).to_string())
+                .arg(drain::entry_id(n))
                 .arg(&["user_id", &format!("user_{}", n * 7919 % 100_000)])
                 .arg(&["action", ACTIONS[n % 6]])
                 .arg(&["quantity", &(n * 31 % 1000).to_string()])
@@ -110,49 +105,12 @@ impl Server {
     }
 }
 
-fn entry_id(n: usize) -> EntryId {
-    EntryId::new(FIRST_MS + (n / PER_MS) as u64, (n % PER_MS) as u64)
-}
-
-/// Sends a page whenever another page's worth of bytes has come; seconds, and
-/// bytes received.
-fn drain(server: &Server, entries: usize, total: Option<usize>) -> (f64, usize) {
-    let mut socket = server.connect();
-    let pages: Vec<Vec<u8>> = (0..entries)
-        .step_by(PAGE)
-        .map(|n| {
-            let last = entry_id(n + PAGE - 1).to_string();
-            let mut cmd = redis::cmd("XRANGE");
-            cmd.arg("events").arg(entry_id(n).to_string()).arg(last);
-            cmd.get_packed_command()
-        })
-        .collect();
-    let echo = redis::cmd("ECHO").arg("done").get_packed_command();
-    let mut buffer = vec![0; 1 << 20];
-    // Without the total, all at once: to learn it.
-    let page_len = total.map_or(0, |total| total / pages.len());
+/// Seconds that the bare client takes.
+fn drain(server: &Server, pages: &[Vec<u8>], total: usize) -> f64 {
+    let socket = server.connect();
     let begun = Instant::now();
-    let (mut sent, mut received) = (0, 0);
-    loop {
-        let due = match page_len {
-            0 => pages.len(),
-            len => (received / len + PAGES_IN_FLIGHT).min(pages.len()),
-        };
-        if due > sent {
-            let mut batch = pages[sent..due].concat();
-            if due == pages.len() {
-                batch.extend_from_slice(&echo);
-            }
-            socket.write_all(&batch).expect("an open socket");
-            sent = due;
-        }
-        let len = socket.read(&mut buffer).expect("replies");
-        assert!(len > 0, "the server keeps the connection");
-        received += len;
-        if buffer[..len].ends_with(b"done\r\n") {
-            return (begun.elapsed().as_secs_f64(), received);
-        }
-    }
+    drain::drain(socket, pages, Some(total));
+    begun.elapsed().as_secs_f64()
 }
 
 fn plan() -> Arc<Plan> {
@@ -188,7 +146,8 @@ fn main() {
         .unwrap_or(1_000_000);
     let server = Server::start();
     server.fill(entries);
-    let (_, total) = drain(&server, entries, None);
+    let pages = drain::pages("events", entries);
+    let total = drain::drain(server.connect(), &pages, None);
 
     let url = format!("redis://127.0.0.1:{}", server.port);
     let deployment = Arc::new(Deployment::parse(&url).expect("a valid URL"));
@@ -208,7 +167,7 @@ fn main() {
 
     let (mut bare, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (seconds, _) = drain(&server, entries, Some(total));
+        let seconds = drain(&server, &pages, total);
         let begun = Instant::now();
         let (table, _) = runtime
             .block_on(read_range(&deployment, &query, &plan))

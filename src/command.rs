@@ -192,8 +192,24 @@ pub fn entry_from(stream: &str, id: EntryId) -> Cmd {
 
 /// `XINFO STREAM`: length, first and last entry, last ID ever given.
 pub fn stream_info(stream: &str) -> Cmd {
+    xinfo("STREAM", stream)
+}
+
+/// `XINFO GROUPS`: the groups of a stream, and how far each has come.
+pub fn group_info(stream: &str) -> Cmd {
+    xinfo("GROUPS", stream)
+}
+
+/// `XINFO CONSUMERS`: the consumers of a group, and what each has pending.
+pub fn consumer_info(stream: &str, group: &[u8]) -> Cmd {
+    let mut cmd = xinfo("CONSUMERS", stream);
+    cmd.arg(group);
+    cmd
+}
+
+fn xinfo(what: &str, stream: &str) -> Cmd {
     let mut cmd = redis::cmd("XINFO");
-    cmd.arg("STREAM").arg(stream);
+    cmd.arg(what).arg(stream);
     cmd
 }
 

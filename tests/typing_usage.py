@@ -119,6 +119,11 @@ async def work_async() -> None:
     print(count)
 
 
+def info() -> None:
+    about: pl.DataFrame = redis.stream_info(URL, "events", read_from="replica")
+    print(about)
+
+
 def errors() -> None:
     try:
         redis.read_stream(URL, "events")

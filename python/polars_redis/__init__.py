@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from polars_redis import exceptions
 from polars_redis._acknowledge import ack_entries, ack_entries_async
+from polars_redis._info import stream_info
 from polars_redis._iterate import (
     AsyncStreamIterator,
     StreamIterator,
@@ -36,4 +37,5 @@ __all__ = [
     "scan_stream",
     "scan_streams",
     "split_stream",
+    "stream_info",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, options
+from polars_redis._progress import watched
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,6 +41,7 @@ def read_stream(
     include_delivery_count: bool = False,
     delivery_count_column: str = "_deliveries",
     read_from: ReadFrom = "master",
+    progress: bool = False,
 ) -> pl.DataFrame:
     """Read the entries of a stream into a DataFrame.
 
@@ -120,6 +123,9 @@ def read_stream(
     read_from
         ``"replica"`` reads from a server that follows the master, if one can be
         reached: it may not have the newest entries yet. Not with a group.
+    progress
+        Whether to show a bar meanwhile, on stderr or in a notebook: entries, entries
+        a second, and the time left where it is known how many there are.
 
     Returns
     -------
@@ -171,29 +177,26 @@ def read_stream(
     ...     "redis://localhost", stream="events", start_id="(" + df["_id"][-1]
     ... )
     """
-    return _core.read_stream(
-        url,
-        stream,
-        options(
-            schema=schema,
-            start_id=start_id,
-            end_id=end_id,
-            count=count,
-            block_ms=block_ms,
-            group=group,
-            consumer=consumer,
-            auto_ack=auto_ack,
-            create_group=create_group,
-            include_id=include_id,
-            include_timestamp=include_timestamp,
-            include_sequence=include_sequence,
-            id_column=id_column,
-            timestamp_column=timestamp_column,
-            sequence_column=sequence_column,
-            strict=strict,
-            claim_idle_ms=claim_idle_ms,
-            include_delivery_count=include_delivery_count,
-            delivery_count_column=delivery_count_column,
-            read_from=read_from,
-        ),
+    arguments = options(
+        schema=schema,
+        start_id=start_id,
+        end_id=end_id,
+        count=count,
+        block_ms=block_ms,
+        group=group,
+        consumer=consumer,
+        auto_ack=auto_ack,
+        create_group=create_group,
+        include_id=include_id,
+        include_timestamp=include_timestamp,
+        include_sequence=include_sequence,
+        id_column=id_column,
+        timestamp_column=timestamp_column,
+        sequence_column=sequence_column,
+        strict=strict,
+        claim_idle_ms=claim_idle_ms,
+        include_delivery_count=include_delivery_count,
+        delivery_count_column=delivery_count_column,
+        read_from=read_from,
     )
+    return watched(partial(_core.read_stream, url, stream, arguments), stream, progress=progress)

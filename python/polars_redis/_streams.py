@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, options
+from polars_redis._progress import watched
 from polars_redis._source import StreamsSource
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def read_streams(
     sequence_column: str = "_seq",
     strict: bool = True,
     read_from: ReadFrom = "master",
+    progress: bool = False,
 ) -> pl.DataFrame:
     """Read the entries of all streams whose keys match a pattern into a DataFrame.
 
@@ -71,6 +74,9 @@ def read_streams(
         becomes null.
     read_from
         Which servers to read from, as for `read_stream`.
+    progress
+        Whether to show a bar meanwhile, as `read_stream` does. How many entries there
+        will be is estimated by the streams that were read.
 
     Returns
     -------
@@ -123,7 +129,8 @@ def read_streams(
         strict=strict,
         read_from=read_from,
     )
-    return _core.read_streams(url, pattern, arguments)
+    read = partial(_core.read_streams, url, pattern, arguments)
+    return watched(read, pattern, progress=progress)
 
 
 def scan_streams(

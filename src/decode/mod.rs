@@ -11,6 +11,7 @@ mod decimal;
 mod dtype;
 mod infer;
 mod json;
+mod meter;
 mod names;
 mod nested;
 mod plan;
@@ -24,6 +25,7 @@ pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
 pub use decimal::MAX_PRECISION;
 pub use dtype::{Categories, Field, FieldType, TimeUnit};
 pub use infer::guess_fields;
+pub use meter::Meter;
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
 
@@ -103,6 +105,7 @@ pub struct Decoder {
     tokens: Tokenizer,
     entries: Entries,
     bytes: u64,
+    meter: Arc<Meter>,
     is_line_due: bool,
 }
 
@@ -113,6 +116,7 @@ impl Decoder {
             tokens: Tokenizer::new(),
             entries: Entries::new(plan),
             bytes: 0,
+            meter: Arc::default(),
             is_line_due: false,
         }
     }
@@ -120,6 +124,11 @@ impl Decoder {
     /// Bytes taken so far, of all replies.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Where the entries of all replies are counted.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Entries after `end` get no row, and what is in them does not matter.
@@ -164,6 +173,9 @@ impl Decoder {
         let before = input.len();
         let result = self.take(input, chunk);
         self.bytes += (before - input.len()) as u64;
+        if let Ok(Progress::Done { entries }) = result {
+            self.meter.add(entries);
+        }
         result
     }
 

@@ -5,6 +5,7 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
 use super::dtypes::to_polars;
+use super::progress::Progress;
 use super::read_stream::read_table;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, guess_fields};
 use crate::deployment::ReadFrom;
@@ -30,7 +31,8 @@ pub fn infer_stream_schema<'py>(
     };
     // A field whose name is not UTF-8 is none that a schema could name.
     let plan = Plan::new(IdColumns::default(), Fields::Discover, OnMisfit::Null)?;
-    let table = read_table(py, &deployment, &query, plan.discovering_bytes())?;
+    let plan = plan.discovering_bytes();
+    let table = read_table(py, &deployment, query, plan, &Progress::default())?;
     let fields = py.detach(|| guess_fields(&table));
     fields
         .into_iter()

@@ -10,11 +10,13 @@ mod infer_stream_schema;
 mod iter_stream;
 mod iter_stream_async;
 mod log;
+mod progress;
 mod read_stream;
 mod read_streams;
 mod runtime;
 mod scan_batches;
 mod scan_stream;
+mod stream_info;
 
 use pyo3::prelude::*;
 
@@ -36,4 +38,6 @@ mod _core {
     use super::scan_batches::ScanBatches;
     #[pymodule_export]
     use super::scan_stream::{IdBounds, check_scan, sample_fields, split_range};
+    #[pymodule_export]
+    use super::stream_info::stream_info;
 }

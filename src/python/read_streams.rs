@@ -7,26 +7,30 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
 use super::log::log_all;
-use super::runtime::wait;
+use super::progress::Progress;
+use super::runtime::{wait, wait_and};
 use super::scan_stream::{names, plan_of_names};
 use crate::decode::{Plan, Table};
 use crate::deployment::Deployment;
-use crate::read::{self, StreamsQuery, Which};
+use crate::read::{self, Streams, StreamsQuery, Which};
 
 /// Reads what is there of many streams, as a `polars.DataFrame`.
 #[pyfunction]
+#[pyo3(signature = (url, pattern, arguments, progress = None))]
 pub fn read_streams<'py>(
     py: Python<'py>,
     url: &Bound<'py, PyAny>,
     pattern: &Bound<'py, PyAny>,
     arguments: Bound<'py, PyDict>,
+    progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let progress = Progress(progress);
     let deployment = deployment(url)?;
     let which = which(pattern, None)?;
     let arguments = Arguments(arguments);
     let plan = arguments.plan()?;
     let frames = arguments.frames(&plan)?;
-    let table = read_tables(py, &deployment, arguments.streams(which)?, plan)?;
+    let table = read_tables(py, &deployment, arguments.streams(which)?, plan, &progress)?;
     frames.to_frame(py, table)
 }
 
@@ -63,6 +67,7 @@ pub fn sample_streams(
         &deployment,
         query,
         plan_of_names()?,
+        &Progress::default(),
     )?))
 }
 
@@ -97,8 +102,12 @@ fn read_tables(
     deployment: &Arc<Deployment>,
     query: StreamsQuery,
     plan: Plan,
+    progress: &Progress<'_>,
 ) -> PyResult<Table> {
-    let (table, notes) = wait(py, read::read_streams(deployment, query, plan))??;
+    let streams = Streams::new(deployment.clone(), query, Arc::new(plan));
+    let meter = streams.meter().clone();
+    let (table, notes) = wait_and(py, streams.read_all(), || progress.tell(&meter))??;
+    progress.tell(&meter)?;
     log_all(py, &notes)?;
     Ok(table)
 }

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use crate::per_process::PerProcess;
 
-/// How often pending signals are looked at.
-const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+/// How often pending signals are looked at, and progress is told.
+const LOOK_ASIDE: Duration = Duration::from_millis(100);
 
 /// Waits for `future` on a runtime of the calling thread; fails with what a
 /// signal handler raised.
@@ -33,7 +33,22 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    wait_on(py, &*RUNTIME.with_borrow_mut(LocalRuntime::get)?, future)
+    wait_and(py, future, || Ok(()))
+}
+
+/// The same, with a call of `meanwhile` ten times a second; fails with what that
+/// raised, too.
+pub fn wait_and<F>(
+    py: Python<'_>,
+    future: F,
+    meanwhile: impl Fn() -> PyResult<()>,
+) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    let runtime = RUNTIME.with_borrow_mut(LocalRuntime::get)?;
+    wait_on_and(py, &runtime, future, meanwhile)
 }
 
 /// Waits for `future` on the calling thread.
@@ -45,15 +60,31 @@ where
     F: Future + Send,
     F::Output: Send,
 {
+    wait_on_and(py, runtime, future, || Ok(()))
+}
+
+fn wait_on_and<F>(
+    py: Python<'_>,
+    runtime: &Runtime,
+    future: F,
+    meanwhile: impl Fn() -> PyResult<()>,
+) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
     let mut future = pin!(future);
     loop {
         // Signal handlers run outside of the runtime, so that they may read
         // from Redis themselves.
         let output =
-            py.detach(|| runtime.block_on(async { timeout(SIGNAL_CHECK, future.as_mut()).await }));
+            py.detach(|| runtime.block_on(async { timeout(LOOK_ASIDE, future.as_mut()).await }));
         match output {
             Ok(output) => return Ok(output),
-            Err(_) => py.check_signals()?,
+            Err(_) => {
+                py.check_signals()?;
+                meanwhile()?;
+            }
         }
     }
 }

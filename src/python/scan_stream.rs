@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
 use super::log::log_all;
+use super::progress::Progress;
 use super::read_stream::read_table;
 use super::runtime::wait;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, Table};
@@ -44,8 +45,9 @@ pub fn sample_fields(
     Ok(names(read_table(
         py,
         &deployment,
-        &query,
+        query,
         plan_of_names()?,
+        &Progress::default(),
     )?))
 }
 

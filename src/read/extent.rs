@@ -33,6 +33,12 @@ impl Extent {
         }
     }
 
+    /// About how many entries a part of it has, if that is known; exactly so for the
+    /// whole.
+    pub fn entries(&self, part: IdRange) -> Option<u64> {
+        Some((part.span() / self.density?).round() as u64)
+    }
+
     /// The part from `start` to `end` that may hold entries.
     pub fn within(&self, start: EntryId, end: EntryId) -> Option<IdRange> {
         let all = self.range?;
@@ -112,7 +118,7 @@ impl Extent {
 }
 
 /// The ID of an entry.
-fn entry_id(entry: &Value) -> Option<EntryId> {
+pub fn entry_id(entry: &Value) -> Option<EntryId> {
     let Value::Array(parts) = entry else {
         return None;
     };

@@ -5,6 +5,7 @@
 //! - [`Reader`]: batch after batch, of a stream's entries in order or as a
 //!   consumer of a group, for as long as one likes.
 //! - [`acknowledge`]: entries are done with.
+//! - [`stream_info`]: what is known of a stream and its groups.
 //!
 //! Every reader may be cancelled anywhere (its future dropped), and goes on
 //! where it was: what lies between two steps is in the reader, not the future.
@@ -13,6 +14,7 @@ mod acknowledge;
 mod condition;
 mod extent;
 mod group;
+mod info;
 mod link;
 mod range;
 mod reader;
@@ -29,6 +31,7 @@ use std::time::Duration;
 pub use acknowledge::{FirstConnect, acknowledge};
 pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};
+pub use info::{ConsumerInfo, GroupInfo, StreamInfo, stream_info};
 pub use link::{Level, Note};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
 pub use scan::{RangeQuery, Scan, read_range};

@@ -7,7 +7,7 @@ use super::group::{Group, GroupQuery};
 use super::link::{Level, Link, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
-use crate::decode::{Chunk, Decoder, Plan, Table};
+use crate::decode::{Chunk, Decoder, Meter, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
@@ -414,6 +414,11 @@ impl Reader {
     pub fn forget_connection(&mut self) {
         self.link.forget();
         self.source.lost(&mut self.link, &mut self.decoder);
+    }
+
+    /// How far it has come.
+    pub fn meter(&self) -> &Arc<Meter> {
+        self.decoder.meter()
     }
 
     /// What was done so far.

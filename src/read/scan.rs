@@ -9,7 +9,7 @@ use super::link::{Level, Link, Note};
 use super::range::{CHUNK_ROWS, RangeReader};
 use super::source::Rows;
 use super::windows::Windows;
-use crate::decode::{Chunk, Decoder, Plan, Table};
+use crate::decode::{Chunk, Decoder, Meter, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, IdRange, Start};
 use crate::error::{Error, Result};
@@ -64,9 +64,8 @@ pub async fn read_range(
     query: &RangeQuery,
     plan: &Arc<Plan>,
 ) -> Result<(Table, Vec<Note>)> {
-    let mut scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
-    let table = scan.next(usize::MAX).await?.unwrap_or_else(|| scan.empty());
-    Ok((table, scan.close()))
+    let scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
+    scan.read_all().await
 }
 
 /// Reads the entries of a range with `XRANGE`, oldest first, batch after batch.
@@ -122,6 +121,21 @@ impl Scan {
         let mut scan = Self::new(deployment, query, plan);
         scan.link.expect_server();
         scan
+    }
+
+    /// All rows, and what there is to tell.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn read_all(mut self) -> Result<(Table, Vec<Note>)> {
+        let table = self.next(usize::MAX).await?;
+        let table = table.unwrap_or_else(|| self.empty());
+        Ok((table, self.close()))
+    }
+
+    /// How far it has come.
+    pub fn meter(&self) -> &Arc<Meter> {
+        self.decoder.meter()
     }
 
     /// The next rows, as many as are wanted unless there are no more; `None`
@@ -229,6 +243,10 @@ impl Scan {
         let range = query
             .within(&extent)
             .and_then(|range| query.narrowed(range, stream));
+        if let Some(entries) = range.map_or(Some(0), |range| extent.entries(range)) {
+            let most = query.count.map_or(u64::MAX, |count| count as u64);
+            self.meter().expect(entries.min(most));
+        }
         self.tell_bounds(range);
         Ok(range.map(|range| windows_of(range, extent)))
     }

@@ -57,8 +57,20 @@ async fn scan_all(topology: &Topology, pattern: &str) -> Result<(Vec<Arc<str>>, 
     Ok((keys.concat(), notes.concat()))
 }
 
+/// The keys that each of the servers has, and of each key, which server that is.
+pub fn divide(topology: &Topology, keys: Vec<Arc<str>>) -> (Vec<Vec<Arc<str>>>, Vec<usize>) {
+    let mut parts = vec![Vec::new(); topology.shards()];
+    let mut owners = Vec::with_capacity(keys.len());
+    for key in keys {
+        let owner = topology.shard_of(key.as_bytes());
+        parts[owner].push(key);
+        owners.push(owner);
+    }
+    (parts, owners)
+}
+
 /// Whether a pattern matches itself and nothing else.
-fn is_key(pattern: &str) -> bool {
+pub fn is_key(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', '\\'])
 }
 
@@ -129,6 +141,16 @@ async fn scan_on(
     }
     link.succeeded();
     Ok(next)
+}
+
+/// Whether a key has become something else than a stream.
+pub fn is_no_stream(reply: &str) -> bool {
+    reply.starts_with("WRONGTYPE")
+}
+
+/// Whether a key is at another server of the cluster, or on its way there.
+pub fn is_elsewhere(reply: &str) -> bool {
+    reply.starts_with("MOVED ") || reply.starts_with("ASK ")
 }
 
 #[cfg(test)]

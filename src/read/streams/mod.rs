@@ -4,7 +4,7 @@
 //! same time; what they give is put together in the order of the keys.
 
 mod asks;
-mod keys;
+pub(super) mod keys;
 mod shard;
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::condition::Condition;
 use super::link::Note;
 use super::source::Rows;
 use crate::connection::{Route, Slot};
-use crate::decode::{Chunk, Names, Plan, Table};
+use crate::decode::{Chunk, Meter, Names, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, IdRange, Start};
 use crate::error::{Error, Result};
@@ -78,10 +78,8 @@ pub async fn read_streams(
     query: StreamsQuery,
     plan: Plan,
 ) -> Result<(Table, Vec<Note>)> {
-    let mut streams = Streams::new(deployment.clone(), query, Arc::new(plan));
-    let table = streams.next(usize::MAX).await?;
-    let table = table.unwrap_or_else(|| streams.empty());
-    Ok((table, streams.close()))
+    let streams = Streams::new(deployment.clone(), query, Arc::new(plan));
+    streams.read_all().await
 }
 
 /// Reads many streams, batch after batch.
@@ -100,6 +98,7 @@ pub struct Streams {
     rows: Rows,
     /// Rows that may still be handed over.
     left: Option<usize>,
+    meter: Arc<Meter>,
     notes: VecDeque<Note>,
 }
 
@@ -118,9 +117,25 @@ impl Streams {
             phase: Phase::Begin,
             rows: Rows::default(),
             left: query.limit,
+            meter: Arc::default(),
             notes: VecDeque::new(),
             query,
         }
+    }
+
+    /// All rows, and what there is to tell.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn read_all(mut self) -> Result<(Table, Vec<Note>)> {
+        let table = self.next(usize::MAX).await?;
+        let table = table.unwrap_or_else(|| self.empty());
+        Ok((table, self.close()))
+    }
+
+    /// How far it has come.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// The next rows, as many as are wanted unless there are no more; `None` after
@@ -172,7 +187,9 @@ impl Streams {
         };
         let shard = |route, keys| {
             let entries = self.query.entries.clone();
-            Shard::new(route, keys, range, entries, self.plan.clone())
+            let shard = Shard::new(route, keys, range, entries, self.plan.clone());
+            self.meter.add_part(shard.meter());
+            shard
         };
         if let [key] = keys.as_slice() {
             let slot = Slot::of(key.as_bytes());
@@ -180,13 +197,7 @@ impl Streams {
             return Ok(Merge::of(vec![shard(route, keys)], vec![0]));
         }
         let topology = keys::topology(&self.deployment, read_from).await?;
-        let mut parts = vec![Vec::new(); topology.shards()];
-        let mut owners = Vec::with_capacity(keys.len());
-        for key in keys {
-            let owner = topology.shard_of(key.as_bytes());
-            parts[owner].push(key);
-            owners.push(owner);
-        }
+        let (parts, owners) = keys::divide(&topology, keys);
         let routes = topology.routes().into_iter().zip(parts);
         let mut shards: Vec<_> = routes.map(|(route, keys)| shard(route, keys)).collect();
         shards.iter_mut().for_each(Shard::expect_server);

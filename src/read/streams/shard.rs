@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::Entries;
 use super::asks::{Ask, Asks, PAGE, Wanted};
+use super::keys::{is_elsewhere, is_no_stream};
 use crate::command;
 use crate::connection::Route;
-use crate::decode::{Chunk, ChunkBuilder, Decoder, Fault, Plan, Shape};
+use crate::decode::{Chunk, ChunkBuilder, Decoder, Fault, Meter, Plan, Shape};
 use crate::entry_id::{End, IdRange, Start};
 use crate::error::{DecodeError, Error, Result};
 use crate::read::link::{Link, Note};
@@ -94,6 +95,11 @@ impl Shard {
     /// The server was there before: that it cannot be reached now may pass.
     pub fn expect_server(&mut self) {
         self.link.expect_server();
+    }
+
+    /// How far it has come.
+    pub fn meter(&self) -> &Arc<Meter> {
+        self.decoder.meter()
     }
 
     /// Whether there is nothing more to read.
@@ -246,6 +252,8 @@ impl Shard {
     fn replied(&mut self, rest: Option<Wanted>) {
         self.in_reply = None;
         self.link.succeeded();
+        self.meter()
+            .expect_as_in(self.asks.first(), self.keys.len());
         let is_full = self.open.as_ref().is_some_and(|o| o.rows() >= CHUNK_ROWS);
         if is_full || rest.is_some() {
             self.close_chunk();
@@ -253,6 +261,9 @@ impl Shard {
         if let Some(wanted) = rest {
             let stream = wanted.stream;
             let scan = self.scan(wanted);
+            // As many again, until that is known.
+            scan.meter().expect(PAGE as u64);
+            self.meter().add_part(scan.meter());
             self.pieces
                 .push_back(Piece::Rest(Box::new(Rest { stream, scan })));
         }
@@ -395,14 +406,4 @@ impl Piece {
 fn rows_before(chunk: &Chunk, key: &str) -> usize {
     let streams = chunk.streams().take_while(|(stream, _)| &***stream < key);
     streams.map(|(_, rows)| rows).sum()
-}
-
-/// Whether a key has become something else than a stream.
-fn is_no_stream(reply: &str) -> bool {
-    reply.starts_with("WRONGTYPE")
-}
-
-/// Whether a key is at another server of the cluster, or on its way there.
-fn is_elsewhere(reply: &str) -> bool {
-    reply.starts_with("MOVED ") || reply.starts_with("ASK ")
 }
