@@ -29,8 +29,12 @@ WITHOUT_EXAMPLES = {"StreamStats", "exceptions"}
 
 @pytest.fixture
 def events(client: redis.Redis) -> None:
-    """The stream that the pages' examples read."""
+    """The streams that the pages' examples read."""
     fill(client, 200)
+    for region, first in {"eu": 0, "us": 3}.items():
+        orders = ({"customer": f"customer_{n % 7}", "amount": 9.5 + n} for n in range(20))
+        entries = ((f"{FIRST_MS + first + n}-0", order) for n, order in enumerate(orders))
+        add(client, f"orders:{region}", entries)
 
 
 @pytest.fixture
@@ -83,7 +87,15 @@ def test_examples_of_a_page_run(
 def test_there_are_examples_and_none_is_missed() -> None:
     counts = {page.name: len(list(blocks(page))) for page in PAGES}
     assert counts["README.md"] > 0
-    named = ("reading.md", "types.md", "lazy.md", "iterating.md", "groups.md", "delivery.md")
+    named = (
+        "reading.md",
+        "types.md",
+        "lazy.md",
+        "many-streams.md",
+        "iterating.md",
+        "groups.md",
+        "delivery.md",
+    )
     for name in named:
         assert counts[name] > 0, name
     for page in PAGES:
