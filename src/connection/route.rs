@@ -1,9 +1,9 @@
 //! The way to the server that has a key.
 //!
-//! A server is simply connected to. Sentinels are asked who the master is, each time
-//! that a connection is made. That a server is one of a cluster's shows when it
-//! sends us elsewhere (`MOVED`): then the cluster's map of slots is asked for, and
-//! kept for the process.
+//! A server is simply connected to, and asked once a process for its cluster's map of
+//! slots, which it has if it is of one. The map is kept for the process, and mended by
+//! what servers say of keys that they do not have (`MOVED`). Sentinels are asked who
+//! the master is, each time that a connection is made.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -30,6 +30,8 @@ const MAX_KNOWN: usize = 64;
 enum Known {
     /// It is a cluster.
     Cluster(Arc<SlotMap>),
+    /// It is none, or does not say so.
+    Alone,
     /// This server was the master when the sentinels were last asked.
     Master(Endpoint),
 }
@@ -117,7 +119,8 @@ impl Route {
     /// # Errors
     /// As [`Connection::connect`]; with sentinels, also what they answer.
     pub async fn open(&mut self) -> Result<Connection> {
-        let is_remembered = known().contains_key(&self.deployment);
+        let remembered = known().get(&self.deployment).cloned();
+        let is_remembered = matches!(remembered, Some(Known::Cluster(_) | Known::Master(_)));
         match self.connection(Haste::TakesKept).await {
             // What is remembered may be long past.
             Err(error) if is_remembered && error.is_unreachable() => self.reopen().await,
@@ -211,7 +214,7 @@ impl Route {
         };
         let Some(map) = map else {
             return match self.read_from {
-                ReadFrom::Master => haste.connect(&self.server(entrance.clone())).await,
+                ReadFrom::Master => self.at(entrance, haste).await,
                 ReadFrom::Replica => {
                     let shard = self.shard_of(entrance).await?;
                     self.of_shard(&shard, haste).await
@@ -223,6 +226,20 @@ impl Route {
             // Any server tells where the key is.
             None => self.any(entrance, &map, haste).await,
         }
+    }
+
+    /// Connects to a server of which it is not known whether it is one of a cluster:
+    /// once a process it is asked. Later it may be too late, as only it knows of the
+    /// others.
+    async fn at(&mut self, entrance: &Endpoint, haste: Haste) -> Result<Connection> {
+        let mut connection = haste.connect(&self.server(entrance.clone())).await?;
+        if known().contains_key(&self.deployment) {
+            return Ok(connection);
+        }
+        let reply = connection.query(&cluster_slots()).await?;
+        let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
+        remember(&self.deployment, map.map_or(Known::Alone, Known::Cluster));
+        Ok(connection)
     }
 
     /// Asks for the map again, whoever of the cluster is there.
