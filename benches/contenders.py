@@ -1,7 +1,7 @@
 """One contender of ``compare.py``: a way to read a stream, measured in a process of its own.
 
-``consumers.py`` has those of ``consume.py``, ``scanners.py`` those of ``scan.py``; they share the
-sockets, frames and measuring of this file.
+``consumers.py`` has those of ``consume.py``, ``scanners.py`` those of ``scan.py``, ``streamers.py``
+those of ``streams.py``; they share the sockets, frames and measuring of this file.
 
 Run as ``python contenders.py NAME HOST PORT STREAM ENTRIES``. It imports what it needs, reads a
 little, prints ``ready``, waits for a line, reads everything once, and prints what that took as

@@ -114,11 +114,16 @@ def default_binary() -> Binary:
     return binaries[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+#: Options whose value is several words; that of any other is one.
+_OF_WORDS = ("user", "replicaof", "sentinel")
 
 
 def _quoted(value: str) -> str:
@@ -142,6 +147,10 @@ class EmbeddedRedis:
         Lines of redis.conf, with ``_`` for ``-``; a list makes one line of each of its items.
         ``unixsocket=True`` listens on a socket in the server's directory too.
     """
+
+    #: What it is started with beside its configuration, and what it says when it is up.
+    _arguments: tuple[str, ...] = ()
+    _ready_words = "Ready to accept connections"
 
     def __init__(
         self,
@@ -215,7 +224,7 @@ class EmbeddedRedis:
             return self
         for _ in range(PORT_TRIES):
             if not self._insists:
-                self.port = _free_port()
+                self._choose_ports()
             try:
                 self._launch()
             except PortTakenError:
@@ -262,6 +271,9 @@ class EmbeddedRedis:
     ) -> None:
         self.close()
 
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             msg = "the server is not running"
@@ -291,10 +303,8 @@ class EmbeddedRedis:
         for name, value in settings.items():
             for item in value if isinstance(value, list) else [value]:
                 text = ("no", "yes")[item] if isinstance(item, bool) else str(item)
-                # The rules of a user are words of their own, anything else is one value.
-                lines.append(
-                    f"{name.replace('_', '-')} {text if name == 'user' else _quoted(text)}"
-                )
+                words = text if name in _OF_WORDS else _quoted(text)
+                lines.append(f"{name.replace('_', '-')} {words}")
         return "\n".join(lines) + "\n"
 
     def _launch(self) -> None:
@@ -303,7 +313,7 @@ class EmbeddedRedis:
         with (self.directory / "redis.log").open("wb") as log:
             # In a session of its own, so that a Ctrl-C meant for this process does not reach it.
             self._process = subprocess.Popen(
-                [self.binary.path, config],
+                [self.binary.path, config, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -325,7 +335,7 @@ class EmbeddedRedis:
         # Its own log, not the port, tells that it is this server that is up: the port may have
         # been taken by another one meanwhile.
         process = self._running()
-        while "Ready to accept connections" not in self.log:
+        while self._ready_words not in self.log:
             try:
                 process.wait(POLL)
             except subprocess.TimeoutExpired:

@@ -155,8 +155,8 @@ impl fmt::Display for DecodeError {
             Misfit::NameClash => write!(
                 f,
                 "the name is taken by an id column; rename the column (id_column, \
-                 timestamp_column, sequence_column) or leave it out (include_id, \
-                 include_timestamp, include_sequence)"
+                 timestamp_column, sequence_column, key_column_name) or leave it out \
+                 (include_id, include_timestamp, include_sequence, include_key)"
             ),
             Misfit::NameNotUtf8 => write!(
                 f,

@@ -17,7 +17,7 @@
 //! - [`command`]: the stream commands.
 //! - [`resp`]: RESP tokens from bytes.
 //! - [`decode`]: entries to columns.
-//! - [`read`]: range reads, and batch after batch as a tail or a consumer of a group.
+//! - [`read`]: range reads, of one stream or many, and batch after batch as a tail or a consumer of a group.
 //!
 //! The Python half is the feature `python`; without it nothing here needs
 //! Python.

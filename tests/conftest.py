@@ -1,4 +1,4 @@
-"""Fixtures: the Redis server to test on, servers and proxies of a test's own, fresh streams."""
+"""Fixtures: the Redis server to test on, deployments, what a test has of its own, fresh streams."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 
 from support.proxy import Proxy
 from support.servers import Binary, RemoteServer, Server, default_server, find_binaries
+from support.tls import Files
+from support.topologies import Cluster, Replicated, Sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,6 +90,55 @@ def make_server(own_servers: None) -> Iterator[Callable[..., Server]]:
             return servers.enter_context(Server(binary, **options))
 
         yield make
+
+
+@pytest.fixture
+def make_replicated(own_servers: None) -> Iterator[Callable[..., Replicated]]:
+    """Makes masters with replicas: ``make_replicated(replicas=2, password="secret")``."""
+    with ExitStack() as deployments:
+        yield lambda *args, **options: deployments.enter_context(Replicated(*args, **options))
+
+
+@pytest.fixture
+def make_sentinels(own_servers: None) -> Iterator[Callable[..., Sentinels]]:
+    """Makes masters with replicas and sentinels: ``make_sentinels(sentinel_password="secret")``."""
+    with ExitStack() as deployments:
+        yield lambda *args, **options: deployments.enter_context(Sentinels(*args, **options))
+
+
+@pytest.fixture
+def make_cluster(own_servers: None) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters of the test's own: ``make_cluster(replicas=1)``."""
+    with ExitStack() as deployments:
+        yield lambda *args, **options: deployments.enter_context(Cluster(*args, **options))
+
+
+@pytest.fixture(scope="session")
+def replicated(own_servers: None) -> Iterator[Replicated]:
+    """A master and two replicas (shared: leave them as they are)."""
+    with Replicated(replicas=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def sentinels(own_servers: None) -> Iterator[Sentinels]:
+    """A master with replicas that sentinels watch (shared: leave them as they are)."""
+    # Nobody fails here, however slow the machine is.
+    with Sentinels(down_after_ms=60_000) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(own_servers: None) -> Iterator[Cluster]:
+    """A cluster of three masters with a replica each (shared: leave it as it is)."""
+    with Cluster(replicas=1, node_timeout_ms=60_000) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """An authority, and files of the certificates that it gives out."""
+    return Files(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

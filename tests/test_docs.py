@@ -29,8 +29,12 @@ WITHOUT_EXAMPLES = {"StreamStats", "exceptions"}
 
 @pytest.fixture
 def events(client: redis.Redis) -> None:
-    """The stream that the pages' examples read."""
+    """The streams that the pages' examples read."""
     fill(client, 200)
+    for region, first in {"eu": 0, "us": 3}.items():
+        orders = ({"customer": f"customer_{n % 7}", "amount": 9.5 + n} for n in range(20))
+        entries = ((f"{FIRST_MS + first + n}-0", order) for n, order in enumerate(orders))
+        add(client, f"orders:{region}", entries)
 
 
 @pytest.fixture
@@ -87,6 +91,7 @@ def test_there_are_examples_and_none_is_missed() -> None:
         "reading.md",
         "types.md",
         "lazy.md",
+        "many-streams.md",
         "iterating.md",
         "groups.md",
         "delivery.md",

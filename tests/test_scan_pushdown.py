@@ -4,42 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import polars_redis as redis
+from support.counting import LITTLE, Counting
 from support.engines import ENGINES, hands_over
 from support.streams import add
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from support.servers import Server
 
 ENTRIES = 100_000
 FIRST = 1_704_067_200_000
 SCHEMA = {"n": pl.Int64, "text": pl.String}
-#: What is sent beside entries: an introduction, the stream's extent, these counters.
-LITTLE = 20_000
 
 
-class Counted:
-    """What a server did in a block: its own counters, without what asking for them costs."""
-
-    calls: dict[str, int]
-    sent: int
-
-
-class Stream:
-    """A long stream on a server of its own, where nothing else counts."""
+class Stream(Counting):
+    """A long stream."""
 
     def __init__(self, server: Server) -> None:
-        self.url = server.url
-        self.client = server.client()
-        self._speaker = server.client()
+        super().__init__(server)
         entries = (
             (f"{FIRST + n}-0", {"n": n, "text": f"entry number {n}"}) for n in range(ENTRIES)
         )
@@ -50,49 +39,6 @@ class Stream:
 
     def scan(self, **options: Any) -> pl.LazyFrame:
         return redis.scan_stream(self.url, "s", SCHEMA, **options)
-
-    @contextmanager
-    def counted(self) -> Iterator[Counted]:
-        counted = Counted()
-        calls, sent = self._calls(), self._settled()
-        yield counted
-        counted.sent = self._settled() - sent
-        now = self._calls()
-        counted.calls = {
-            name: count - calls.get(name, 0)
-            for name, count in now.items()
-            if count > calls.get(name, 0) and name not in {"info", "client"}
-        }
-
-    def _settled(self) -> int:
-        """What was sent, once nothing is on its way any more, as after a query that stopped."""
-        before, now = -LITTLE, self._sent()
-        while now - before > LITTLE:
-            before, now = now, self._sent()
-        return now
-
-    def _sent(self) -> int:
-        sent: int = self.client.info("stats")["total_net_output_bytes"]
-        return sent
-
-    def _calls(self) -> dict[str, int]:
-        stats = self.client.info("commandstats")
-        return {name.removeprefix("cmdstat_"): told["calls"] for name, told in stats.items()}
-
-    def heard(self, act: Callable[[], Any]) -> list[list[str]]:
-        """Do something, and tell the commands that the server was given meanwhile."""
-        end = "the end"
-        self._speaker.ping()
-        with self.client.monitor() as monitor:
-            act()
-            self._speaker.echo(end)
-            heard = []
-            for told in monitor.listen():
-                words = told["command"].split(" ")
-                if words[0].upper() == "ECHO":
-                    return heard
-                heard.append(words)
-        raise AssertionError
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
 
 use super::asking::{ask, ask_any};
 use super::slots::{Redirect, RedirectKind, Shard, Slot, SlotMap};
-use super::{Connection, kept, sentinels};
+use super::{Connection, kept, sentinels, slots};
 use crate::address::{Address, Endpoint};
 use crate::deployment::{Deployment, Entrance, ReadFrom};
 use crate::error::{Error, Result};
@@ -415,6 +416,25 @@ impl Topology {
             .iter()
             .position(|&slot| map.shard_number(slot) == owner);
         position.unwrap_or(0)
+    }
+
+    /// What each master of a cluster says of its slots, as far as they tell. Where it
+    /// is the same afterwards, and [says of none](Self::is_moving) that it is on its
+    /// way, no key has gone from one to another meanwhile.
+    pub async fn own_slots(&self) -> Vec<Option<String>> {
+        let masters = self.map.iter().flat_map(|map| map.masters());
+        let told = masters.map(|master| async move {
+            let mut cmd = redis::cmd("CLUSTER");
+            cmd.arg("NODES");
+            let address = Arc::new(self.deployment.server(master.clone()));
+            slots::own_slots(&ask(&address, &cmd).await.ok()?)
+        });
+        join_all(told).await
+    }
+
+    /// Whether a slot is on its way from one server to another.
+    pub fn is_moving(own_slots: &[Option<String>]) -> bool {
+        own_slots.iter().flatten().any(|slots| slots.contains('['))
     }
 
     /// The ways to them, in that order.

@@ -1,7 +1,7 @@
 //! Which server of a cluster has which keys: hash slots, the map of them, and what
 //! a server says of one that it does not have.
 
-use redis::Value;
+use redis::{FromRedisValue, Value};
 
 use crate::address::Endpoint;
 
@@ -130,11 +130,30 @@ impl SlotMap {
         found.into_iter().flatten().collect()
     }
 
+    /// The master of each shard.
+    pub fn masters(&self) -> impl Iterator<Item = &Endpoint> {
+        self.shards.iter().map(|shard| &shard.master)
+    }
+
     /// All servers, masters first.
     pub fn servers(&self) -> impl Iterator<Item = &Endpoint> {
-        let masters = self.shards.iter().map(|shard| &shard.master);
-        masters.chain(self.shards.iter().flat_map(|shard| &shard.replicas))
+        let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
+        self.masters().chain(replicas)
     }
+}
+
+/// The slots that a server says it has, in the reply to `CLUSTER NODES`, also those
+/// on their way from it or to it; nothing, if the reply is not understood.
+pub fn own_slots(reply: &Value) -> Option<String> {
+    let text: String = FromRedisValue::from_redis_value(reply.clone()).ok()?;
+    // Before the slots: ID, address, flags, master, ping, pong, epoch, state.
+    let own = text.lines().map(|line| line.splitn(9, ' '));
+    let mut own = own.filter_map(|mut line| {
+        let flags = line.nth(2)?;
+        let is_own = flags.split(',').any(|flag| flag == "myself");
+        is_own.then(|| line.nth(5).unwrap_or_default().to_owned())
+    });
+    own.next()
 }
 
 /// Where a server says that another one is, in the reply to `CLUSTER SLOTS`.
@@ -242,6 +261,17 @@ mod tests {
         assert_eq!(map.servers().count(), 4);
         let beyond = Value::Array(vec![range(0, 16_384, vec![server("a", 1)])]);
         assert_eq!(SlotMap::from_reply(&beyond, &at("a", 9)), None);
+    }
+
+    #[test]
+    fn a_server_tells_its_own_slots_and_those_on_their_way() {
+        let text = "a1 127.0.0.1:1@2,h master - 0 1 1 connected 0-99\n\
+                    b2 127.0.0.1:2@3 myself,master - 0 1 2 connected 100-199 [200-<-a1]\n";
+        let reply = Value::BulkString(text.into());
+        assert_eq!(own_slots(&reply).as_deref(), Some("100-199 [200-<-a1]"));
+        let bare = Value::BulkString("b2 :2 myself,slave a1 0 1 2 connected\n".into());
+        assert_eq!(own_slots(&bare).as_deref(), Some(""));
+        assert_eq!(own_slots(&Value::Nil), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use polars_arrow::array::{Array, ArrayRef, PrimitiveArray};
 use polars_arrow::bitmap::MutableBitmap;
+use polars_arrow::compute::concatenate::concatenate;
 use polars_arrow::datatypes::ArrowDataType;
 
 use super::column::Column;
@@ -18,6 +19,12 @@ use crate::entry_id::EntryId;
 const MAX_ROOM: usize = 8 << 20;
 /// Discovered columns that room is set aside for.
 const MAX_ROOMY_COLUMNS: usize = 64;
+
+/// Chunks that are few, whatever their size; rows of one that is small; and of one
+/// that small ones are joined to.
+const FEW_CHUNKS: usize = 4;
+const SMALL_CHUNK: usize = 4096;
+const JOINED_ROWS: usize = 65_536;
 
 /// Rows under construction: what a [`Decoder`](super::Decoder) writes to.
 ///
@@ -496,6 +503,49 @@ impl Table {
             }
         }
         Self { rows, columns }
+    }
+
+    /// The same with fewer chunks, where they are so small that whoever works with the
+    /// frame would spend more on them than on their rows.
+    pub fn joined(mut self) -> Self {
+        let chunks = self.columns.first().map_or(0, |column| column.chunks.len());
+        if chunks <= FEW_CHUNKS || self.rows / chunks >= SMALL_CHUNK {
+            return self;
+        }
+        for column in &mut self.columns {
+            column.join();
+        }
+        self
+    }
+}
+
+impl TableColumn {
+    /// Joins consecutive chunks to some of so many rows that are not small. Where they
+    /// begin and end depends on the number of rows alone.
+    fn join(&mut self) {
+        let mut joined = Vec::new();
+        let mut part: Vec<ArrayRef> = Vec::new();
+        let mut rows = 0;
+        for chunk in self.chunks.drain(..) {
+            rows += chunk.len();
+            part.push(chunk);
+            if rows >= JOINED_ROWS {
+                joined.append(&mut concatenated(std::mem::take(&mut part)));
+                rows = 0;
+            }
+        }
+        joined.append(&mut concatenated(part));
+        self.chunks = joined;
+    }
+}
+
+/// Arrays of one dtype as one.
+fn concatenated(arrays: Vec<ArrayRef>) -> Vec<ArrayRef> {
+    let parts: Vec<&dyn Array> = arrays.iter().map(|array| &**array).collect();
+    match concatenate(&parts) {
+        Ok(joined) => vec![joined],
+        // There is none, or they would be too large together.
+        Err(_) => arrays,
     }
 }
 

@@ -85,12 +85,17 @@ def iterating(kind: str) -> Iterator[Callable[..., Any]]:
         yield make
 
 
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+def wait_until(
+    condition: Callable[[], object],
+    seconds: float = PATIENCE,
+    what: str = "it",
+    pause: float = 0.002,
+) -> None:
     """Wait until something is so; fail if it does not come to be."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.002)
+        assert time.monotonic() < deadline, f"{what} never came to be"
+        time.sleep(pause)
 
 
 def named(url: str, name: str) -> str:

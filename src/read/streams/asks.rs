@@ -1,8 +1,8 @@
 //! What is asked of one server that has many streams, and when.
 //!
-//! The first entries of each stream are asked for, in the order of the keys, with as
-//! many requests in flight as keep the server busy. What replies have shown tells how
-//! many that are.
+//! The first entries of each stream are asked for, in the order of the keys, then the
+//! next ones of those that have more, with as many requests in flight as keep the
+//! server busy. What replies have shown tells how many that are.
 //!
 //! Nothing here does I/O; replies are reported, and requests come out.
 
@@ -37,11 +37,13 @@ pub struct Wanted {
     pub range: IdRange,
     /// How many of them, if that is limited.
     pub count: Option<usize>,
+    /// Replies that were full of the entries before these.
+    pub pages: usize,
 }
 
 impl Wanted {
     /// What is left of it after its first entries, the last of which is `last`.
-    pub fn after(self, entries: usize, last: EntryId) -> Option<Self> {
+    fn after(self, entries: usize, last: EntryId) -> Option<Self> {
         let count = self.count.map(|count| count.saturating_sub(entries));
         Some(Self {
             range: self.range.after(last).filter(|_| count != Some(0))?,
@@ -68,7 +70,8 @@ pub struct Asks {
     /// The first stream not asked for, and the one after the last to ask for.
     next: usize,
     end: usize,
-    /// Asked for on a connection that was lost.
+    /// Entries of streams that were asked for before: more of them, or on a connection
+    /// that was lost. In order.
     again: VecDeque<Wanted>,
     in_flight: VecDeque<Ask>,
     sizes: Sizes,
@@ -114,10 +117,15 @@ impl Asks {
         first.unwrap_or(self.next)
     }
 
+    /// Streams that have entries to ask for, as far as is known, or that are due.
+    pub fn left(&self) -> usize {
+        self.in_flight.len() + self.again.len() + (self.end - self.next)
+    }
+
     /// About how many entries may still come, if each stream has as many as those
     /// seen.
     pub fn expected(&self) -> usize {
-        let streams = self.in_flight.len() + self.again.len() + (self.end - self.next);
+        let streams = self.left();
         // One more, as the mean is only that.
         let entries = self.sizes.entries.map_or(PAGE, |mean| mean as usize + 1);
         streams.saturating_mul(entries)
@@ -160,7 +168,14 @@ impl Asks {
             stream,
             range: self.range,
             count: self.count,
+            pages: 0,
         })
+    }
+
+    /// Asks for more of a stream, before those that were not asked for at all.
+    pub fn ask_again(&mut self, wanted: Wanted) {
+        let at = self.again.partition_point(|w| w.stream < wanted.stream);
+        self.again.insert(at, wanted);
     }
 
     /// Reports the reply that was due: its entries, the last of them, and its bytes.
@@ -168,34 +183,42 @@ impl Asks {
     pub fn replied(&mut self, entries: usize, last: Option<EntryId>, bytes: u64) -> Option<Wanted> {
         let ask = self.in_flight.pop_front()?;
         self.sizes.learn(entries, bytes);
-        ask.wanted
-            .after(entries, last.filter(|_| entries >= ask.limit)?)
+        let rest = ask
+            .wanted
+            .after(entries, last.filter(|_| entries >= ask.limit)?)?;
+        let pages = rest.pages + 1;
+        Some(Wanted { pages, ..rest })
     }
 
-    /// The reply that was due was an error; what had been asked for.
-    pub fn refused(&mut self) -> Option<Wanted> {
-        self.in_flight.pop_front().map(|ask| ask.wanted)
+    /// The reply that was due was an error.
+    pub fn refused(&mut self) {
+        self.in_flight.pop_front();
     }
 
     /// The connection was lost. Of the reply that was due so many entries are here,
     /// the last of which is `last`.
     pub fn lost(&mut self, entries: usize, last: Option<EntryId>) {
         self.sizes.distrust();
-        let mut again: VecDeque<_> = self.in_flight.drain(..).map(|ask| ask.wanted).collect();
         if let Some(last) = last
-            && let Some(first) = again.pop_front()
-            && let Some(rest) = first.after(entries, last)
+            && let Some(first) = self.in_flight.pop_front()
+            && let Some(rest) = first.wanted.after(entries, last)
         {
-            again.push_front(rest);
+            self.ask_again(rest);
         }
-        again.append(&mut self.again);
-        self.again = again;
+        self.put_back();
     }
 
-    /// Nothing is wanted of `stream` or those after it any more.
+    fn put_back(&mut self) {
+        for ask in std::mem::take(&mut self.in_flight) {
+            self.ask_again(ask.wanted);
+        }
+    }
+
+    /// Nothing is wanted of `stream` or those after it any more, and what is in flight
+    /// was given up.
     pub fn stop_at(&mut self, stream: usize) {
-        self.in_flight.clear();
-        self.again.clear();
+        self.put_back();
+        self.again.retain(|wanted| wanted.stream < stream);
         self.next = stream;
         self.end = stream;
     }
@@ -321,7 +344,7 @@ mod tests {
         let mut asks = Asks::new(3, IdRange::ALL, Some(150));
         asks.refill(usize::MAX, None).count();
         let rest = asks.replied(FIRST_PAGE, Some(id(7)), 1000).unwrap();
-        assert_eq!(rest.count, Some(50));
+        assert_eq!((rest.count, rest.pages), (Some(50), 1));
         assert_eq!(Some(rest.range.start()), id(7).next());
         asks.refill(usize::MAX, None).count();
         assert_eq!(asks.due().unwrap().limit, 150);
@@ -348,6 +371,22 @@ mod tests {
         asks.stop_at(first.stream);
         assert!(asks.is_finished());
         assert_eq!(asks.first(), first.stream);
+    }
+
+    #[test]
+    fn more_of_a_stream_is_asked_for_before_others_and_read_on_to_before_a_stop() {
+        let mut asks = asks(20);
+        drain_one(&mut asks);
+        asks.refill(usize::MAX, None).count();
+        let page = asks.due().unwrap().limit;
+        let rest = asks.replied(page, Some(id(9)), 1000).unwrap();
+        asks.ask_again(rest);
+        while asks.replied(1, Some(id(9)), EACH).is_none() && asks.is_waiting() {}
+        let next = asks.refill(usize::MAX, None).next().unwrap();
+        assert_eq!(next.wanted, rest);
+        asks.stop_at(rest.stream + 1);
+        assert_eq!(asks.first(), rest.stream);
+        assert_eq!(asks.refill(usize::MAX, None).count(), 1);
     }
 
     fn drain_one(asks: &mut Asks) {

@@ -33,15 +33,28 @@ pub async fn find_keys(
     if is_key(pattern) {
         return Ok((vec![pattern.into()], Vec::new()));
     }
-    let topology = topology(deployment, read_from).await?;
-    let scans = topology.routes().into_iter();
-    let found = try_join_all(scans.map(|route| scan(route, pattern))).await?;
-    let (keys, notes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let mut keys = keys.concat();
+    let before = topology(deployment, read_from).await?;
+    let slots = before.own_slots().await;
+    let (mut keys, mut notes) = scan_all(&before, pattern).await?;
+    // A key that went from one server to another may have been seen at neither.
+    if Topology::is_moving(&slots) || before.own_slots().await != slots {
+        let after = topology(deployment, read_from).await?;
+        let (more, told) = scan_all(&after, pattern).await?;
+        keys.extend(more);
+        notes.extend(told);
+    }
     keys.sort_unstable();
     // SCAN may show a key twice, and a key on its way is at two servers.
     keys.dedup();
-    Ok((keys, notes.concat()))
+    Ok((keys, notes))
+}
+
+/// The keys that all servers have, at the same time.
+async fn scan_all(topology: &Topology, pattern: &str) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+    let scans = topology.routes().into_iter();
+    let found = try_join_all(scans.map(|route| scan(route, pattern))).await?;
+    let (keys, notes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    Ok((keys.concat(), notes.concat()))
 }
 
 /// The keys that each of the servers has, and of each key, which server that is.

@@ -199,13 +199,14 @@ impl Streams {
         let topology = keys::topology(&self.deployment, read_from).await?;
         let (parts, owners) = keys::divide(&topology, keys);
         let routes = topology.routes().into_iter().zip(parts);
-        let shards = routes.map(|(route, keys)| shard(route, keys)).collect();
+        let mut shards: Vec<_> = routes.map(|(route, keys)| shard(route, keys)).collect();
+        shards.iter_mut().for_each(Shard::expect_server);
         Ok(Merge::of(shards, owners))
     }
 
     fn table(&self, chunks: Vec<Chunk>) -> Table {
         // Chunks know the names of the columns that were discovered.
-        Table::new(&self.plan, &Names::new(&self.plan), chunks)
+        Table::new(&self.plan, &Names::new(&self.plan), chunks).joined()
     }
 
     /// A table without rows.

@@ -2,8 +2,9 @@
 //! connection.
 //!
 //! The first entries of many streams are asked for at once, and their replies lie in
-//! one chunk, one behind the other. A stream that has more is read on by a [`Scan`],
-//! which takes the connection over: its chunks go between those around them.
+//! one chunk, one behind the other. A stream that has more leaves a [`Gap`] behind
+//! them: its next entries are asked for among the first ones of other streams. One
+//! that is long is then read on by a [`Scan`], which takes the connection over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use crate::read::range::CHUNK_ROWS;
 use crate::read::scan::{RETRY_BUDGET, RangeQuery, Scan};
 use crate::read::source::Rows;
 use crate::read::{Due, Failure, expect, receive};
+
+/// Replies full of entries of a stream after which it is long.
+const LONG: usize = 5;
 
 /// Reads the streams of one server.
 ///
@@ -56,19 +60,27 @@ struct Begun {
 #[derive(Debug)]
 enum Piece {
     Rows(Chunk),
-    /// The rest of a stream, not read yet.
-    Rest(Box<Rest>),
+    Gap(Box<Gap>),
+}
+
+/// Where the rest of a stream goes.
+#[derive(Debug)]
+struct Gap {
+    stream: usize,
+    rest: Rest,
 }
 
 #[derive(Debug)]
-struct Rest {
-    stream: usize,
-    scan: Scan,
+enum Rest {
+    /// It comes in as other streams do.
+    Pages(ChunkBuilder),
+    /// It is read by itself.
+    Scan(Scan),
 }
 
 impl Shard {
     /// A reader of what `range` has of each of some streams, all of them of the
-    /// server that a route leads to. That server was there before.
+    /// server that a route leads to.
     pub fn new(
         route: Route,
         keys: Vec<Arc<str>>,
@@ -76,10 +88,8 @@ impl Shard {
         entries: Entries,
         plan: Arc<Plan>,
     ) -> Self {
-        let mut link = Link::along(route, RETRY_BUDGET);
-        link.expect_server();
         Self {
-            link,
+            link: Link::along(route, RETRY_BUDGET),
             decoder: Decoder::new(plan.clone()),
             asks: Asks::new(keys.len(), range, entries.count),
             plan,
@@ -99,16 +109,21 @@ impl Shard {
         self.decoder.meter()
     }
 
+    /// The server was there before: that it cannot be reached now may pass.
+    pub fn expect_server(&mut self) {
+        self.link.expect_server();
+    }
+
     /// Whether there is nothing more to read.
     pub fn is_finished(&self) -> bool {
-        self.asks.is_finished() && self.rest().is_none()
+        self.asks.is_finished() && self.gap().is_none()
     }
 
     /// Rows at hand, up to the first gap.
     pub fn rows(&self) -> usize {
-        let rest = self.rest();
-        let pieces = self.pieces.range(..rest.unwrap_or(self.pieces.len()));
-        let open = self.open.as_ref().filter(|_| rest.is_none());
+        let gap = self.gap();
+        let pieces = self.pieces.range(..gap.unwrap_or(self.pieces.len()));
+        let open = self.open.as_ref().filter(|_| gap.is_none());
         pieces.map(Piece::rows).sum::<usize>() + open.map_or(0, ChunkBuilder::rows)
     }
 
@@ -138,17 +153,21 @@ impl Shard {
 
     /// The first stream that was not read to its end.
     fn first(&self) -> usize {
-        let rest = self.pieces.iter().find_map(|piece| match piece {
-            Piece::Rows(_) => None,
-            Piece::Rest(rest) => Some(rest.stream),
-        });
-        rest.unwrap_or_else(|| self.asks.first())
+        let gap = self.pieces.iter().find_map(Piece::gap);
+        gap.map_or_else(|| self.asks.first(), |gap| gap.stream)
     }
 
-    /// Where the first rest is among the pieces.
-    fn rest(&self) -> Option<usize> {
-        let is_rest = |piece: &Piece| matches!(piece, Piece::Rest(_));
-        self.pieces.iter().position(is_rest)
+    /// Where the first gap is among the pieces.
+    fn gap(&self) -> Option<usize> {
+        self.pieces.iter().position(|piece| piece.gap().is_some())
+    }
+
+    /// Where the first one is that nothing is asked for but by a scan.
+    fn long_gap(&self) -> Option<usize> {
+        let is_long = |gap: &Gap| matches!(gap.rest, Rest::Scan(_));
+        self.pieces
+            .iter()
+            .position(|piece| piece.gap().is_some_and(is_long))
     }
 
     /// The entry that does not fit, if nothing is left to read before it.
@@ -168,8 +187,8 @@ impl Shard {
                 self.close_chunk();
                 return Ok(());
             }
-            match self.rest() {
-                Some(at) if !self.asks.is_waiting() => self.read_rest(at, missing).await?,
+            match self.long_gap() {
+                Some(at) if !self.asks.is_waiting() => self.scan_on(at, missing).await?,
                 _ => {
                     let most = most.map(|most| most.saturating_sub(self.rows()));
                     let step = self.exchange(missing, most).await;
@@ -184,10 +203,10 @@ impl Shard {
 
     /// Sends what it is time to ask for, and takes one reply.
     async fn exchange(&mut self, missing: usize, most: Option<usize>) -> Result<()> {
-        let has_rest = self.rest().is_some();
+        let is_scan_due = self.long_gap().is_some();
         let connection = self.link.ready().await?;
-        // What has come late would wait for a rest that lies before it.
-        if !has_rest {
+        // The scan waits for the connection.
+        if !is_scan_due {
             for Ask { wanted, limit } in self.asks.refill(missing, most) {
                 let key = &self.keys[wanted.stream];
                 connection.queue(&command::xrange(key, wanted.range, limit));
@@ -198,9 +217,11 @@ impl Shard {
             return Ok(());
         };
         let key = &self.keys[wanted.stream];
-        let open = self.open.get_or_insert_with(|| {
-            let room = self.asks.expected().min(CHUNK_ROWS + PAGE);
-            ChunkBuilder::with_room(&self.plan, room)
+        let rows = rows_of_gap(&mut self.pieces, wanted).unwrap_or_else(|| {
+            self.open.get_or_insert_with(|| {
+                let room = self.asks.expected().min(CHUNK_ROWS + PAGE);
+                ChunkBuilder::with_room(&self.plan, room)
+            })
         });
         if self.in_reply.is_none() {
             expect(
@@ -210,59 +231,108 @@ impl Shard {
                 wanted.range,
                 limit,
             );
-            open.begin_stream(key);
+            rows.begin_stream(key);
         }
         let begun = *self.in_reply.get_or_insert(Begun {
             bytes: self.decoder.bytes(),
-            rows: open.rows(),
+            rows: rows.rows(),
         });
-        let received = receive(connection, Due::InTime, &mut self.decoder, open).await;
-        match received {
+        let received = receive(connection, Due::InTime, &mut self.decoder, rows).await;
+        let rest = match received {
             Ok(entries) => {
                 let last = self.decoder.ids().map(IdRange::end);
                 let bytes = self.decoder.bytes() - begun.bytes;
-                let rest = self.asks.replied(entries, last, bytes);
-                self.replied(rest);
+                self.asks.replied(entries, last, bytes)
             }
             Err(Failure::Reply(Fault::Server(reply))) if is_no_stream(&reply) => {
                 self.asks.refused();
-                self.replied(None);
+                None
             }
-            // By itself it is read wherever it is.
+            // A scan finds it wherever it is.
             Err(Failure::Reply(Fault::Server(reply))) if is_elsewhere(&reply) => {
-                let wanted = self.asks.refused();
-                self.replied(wanted);
+                self.asks.refused();
+                let pages = LONG.max(wanted.pages);
+                Some(Wanted { pages, ..wanted })
             }
             Err(failure) => match failure.of(key, connection) {
                 Error::Decode(misfit) => {
-                    self.decoder.abandon(open);
+                    self.decoder.abandon(rows);
                     self.in_reply = None;
-                    self.stop_at(wanted.stream, misfit);
+                    self.stop_at(wanted, misfit);
+                    return Ok(());
                 }
                 error => return Err(error),
             },
-        }
+        };
+        self.replied(wanted, rest);
         Ok(())
     }
 
     /// A reply is here, and may have shown that there is more of the stream.
-    fn replied(&mut self, rest: Option<Wanted>) {
+    fn replied(&mut self, wanted: Wanted, rest: Option<Wanted>) {
         self.in_reply = None;
         self.link.succeeded();
-        self.meter()
-            .expect_as_in(self.asks.first(), self.keys.len());
+        let streams = self.keys.len();
+        let read = streams.saturating_sub(self.asks.left());
+        self.meter().expect_as_in(read, streams);
         let is_full = self.open.as_ref().is_some_and(|o| o.rows() >= CHUNK_ROWS);
-        if is_full || rest.is_some() {
+        let is_first = wanted.pages == 0;
+        if is_first && (is_full || rest.is_some()) {
             self.close_chunk();
         }
-        if let Some(wanted) = rest {
-            let stream = wanted.stream;
-            let scan = self.scan(wanted);
-            // As many again, until that is known.
-            scan.meter().expect(PAGE as u64);
-            self.meter().add_part(scan.meter());
-            self.pieces
-                .push_back(Piece::Rest(Box::new(Rest { stream, scan })));
+        let Some(rest) = rest else {
+            if !is_first {
+                self.close_gap(wanted.stream);
+            }
+            return;
+        };
+        if rest.pages < LONG {
+            if is_first {
+                let rows = ChunkBuilder::with_room(&self.plan, PAGE);
+                self.open_gap(rest.stream, Rest::Pages(rows));
+            }
+            self.asks.ask_again(rest);
+            return;
+        }
+        if !is_first {
+            self.close_gap(wanted.stream);
+        }
+        let scan = self.scan(rest);
+        // As many again, until that is known.
+        scan.meter().expect(rest.pages as u64 * PAGE as u64);
+        self.meter().add_part(scan.meter());
+        self.open_gap(rest.stream, Rest::Scan(scan));
+    }
+
+    /// Leaves a place for the rest of a stream, behind what is here of it.
+    fn open_gap(&mut self, stream: usize, rest: Rest) {
+        // Rows of streams behind it may be here already.
+        let behind = self.pieces.iter().rev().take_while(|piece| match piece {
+            Piece::Rows(chunk) => is_behind(chunk, &self.keys[stream]),
+            Piece::Gap(gap) => gap.stream > stream,
+        });
+        let at = self.pieces.len() - behind.count();
+        self.pieces
+            .insert(at, Piece::Gap(Box::new(Gap { stream, rest })));
+    }
+
+    fn gap_of(&self, stream: usize) -> Option<usize> {
+        let is_it = |piece: &Piece| piece.gap().is_some_and(|gap| gap.stream == stream);
+        self.pieces.iter().rposition(is_it)
+    }
+
+    /// Puts what came in where the gap was.
+    fn close_gap(&mut self, stream: usize) {
+        let Some(at) = self.gap_of(stream) else {
+            return;
+        };
+        if let Some(Piece::Gap(gap)) = self.pieces.remove(at)
+            && let Rest::Pages(rows) = gap.rest
+            && rows.rows() > 0
+        {
+            let mut chunk = rows.finish();
+            chunk.name_columns(self.decoder.names());
+            self.pieces.insert(at, Piece::Rows(chunk));
         }
     }
 
@@ -279,28 +349,31 @@ impl Shard {
         Scan::continued(self.link.deployment().clone(), query, self.plan.clone())
     }
 
-    /// Reads on in the stream whose rest is the piece `at`.
-    async fn read_rest(&mut self, at: usize, missing: usize) -> Result<()> {
+    /// Reads on in the stream whose gap is the piece `at`.
+    async fn scan_on(&mut self, at: usize, missing: usize) -> Result<()> {
         // It takes the connection over.
         self.link.keep();
-        let Some(Piece::Rest(rest)) = self.pieces.get_mut(at) else {
+        let Some(Piece::Gap(gap)) = self.pieces.get_mut(at) else {
             return Ok(());
         };
-        let stream = rest.stream;
-        let chunks = match rest.scan.next_chunks(missing).await {
+        let Rest::Scan(scan) = &mut gap.rest else {
+            return Ok(());
+        };
+        let stream = gap.stream;
+        let chunks = match scan.next_chunks(missing).await {
             Ok(chunks) => chunks,
             Err(Error::Decode(misfit)) => {
-                self.open = None;
                 self.pieces.truncate(at);
-                self.stop_at(stream, misfit);
+                self.open = None;
+                self.end_at(stream, misfit);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let rows: usize = chunks.iter().map(Chunk::rows).sum();
         let ended = (rows < missing).then(|| self.pieces.remove(at)).flatten();
-        if let Some(Piece::Rest(rest)) = ended {
-            self.notes.extend(rest.scan.close());
+        if let Some(scan) = ended.and_then(Piece::into_scan) {
+            self.notes.extend(scan.close());
         }
         for (after, mut chunk) in chunks.into_iter().enumerate() {
             chunk.set_stream(&self.keys[stream]);
@@ -309,11 +382,21 @@ impl Shard {
         Ok(())
     }
 
-    /// An entry of a stream does not fit: nothing after it is read.
-    fn stop_at(&mut self, stream: usize, misfit: Box<DecodeError>) {
-        if self.asks.is_waiting() {
-            self.link.disconnect();
+    /// An entry does not fit: nothing after it is read.
+    fn stop_at(&mut self, wanted: Wanted, misfit: Box<DecodeError>) {
+        self.link.disconnect();
+        let stream = wanted.stream;
+        if wanted.pages > 0 {
+            if let Some(at) = self.gap_of(stream) {
+                self.pieces.truncate(at + 1);
+            }
+            self.close_gap(stream);
+            self.open = None;
         }
+        self.end_at(stream, misfit);
+    }
+
+    fn end_at(&mut self, stream: usize, misfit: Box<DecodeError>) {
         self.asks.stop_at(stream);
         self.misfit = Some(misfit);
     }
@@ -321,17 +404,20 @@ impl Shard {
     /// The connection was lost: entries that were decoded whole stay.
     fn lost(&mut self) {
         let begun = self.in_reply.take();
-        if let (Some(begun), Some(open)) = (begun, &mut self.open) {
-            self.decoder.abandon(open);
-            let entries = open.rows() - begun.rows;
-            if entries > 0 {
-                self.link.succeeded();
-            }
-            let last = self.decoder.ids().map(IdRange::end);
-            self.asks.lost(entries, last);
-        } else {
+        let due = self.asks.due().map(|ask| ask.wanted);
+        let gap = due.and_then(|wanted| rows_of_gap(&mut self.pieces, wanted));
+        let rows = gap.or(self.open.as_mut());
+        let (Some(begun), Some(rows)) = (begun, rows) else {
             self.asks.lost(0, None);
+            return;
+        };
+        self.decoder.abandon(rows);
+        let entries = rows.rows() - begun.rows;
+        if entries > 0 {
+            self.link.succeeded();
         }
+        let last = self.decoder.ids().map(IdRange::end);
+        self.asks.lost(entries, last);
     }
 
     /// Ends the chunk that rows came into, if there are any.
@@ -354,10 +440,8 @@ impl Shard {
     /// The next thing to tell.
     pub fn take_notes(&mut self) -> Vec<Note> {
         let mut notes = std::mem::take(&mut self.notes);
-        for piece in &mut self.pieces {
-            if let Piece::Rest(rest) = piece {
-                notes.extend(std::iter::from_fn(|| rest.scan.take_note()));
-            }
+        for scan in self.pieces.iter_mut().filter_map(Piece::scan) {
+            notes.extend(std::iter::from_fn(|| scan.take_note()));
         }
         notes.extend(self.link.take_notes());
         notes
@@ -367,11 +451,8 @@ impl Shard {
     /// neither used nor closed here.
     pub fn forget_connection(&mut self) {
         self.link.forget();
-        for piece in &mut self.pieces {
-            if let Piece::Rest(rest) = piece {
-                rest.scan.forget_connection();
-            }
-        }
+        let scans = self.pieces.iter_mut().filter_map(Piece::scan);
+        scans.for_each(Scan::forget_connection);
     }
 
     /// Ends it; a connection on which nothing is due is kept for others. Gives what
@@ -381,11 +462,8 @@ impl Shard {
         if !self.asks.is_waiting() && !self.link.drop_if_spoiled() {
             self.link.keep();
         }
-        for piece in self.pieces {
-            if let Piece::Rest(rest) = piece {
-                notes.extend(rest.scan.close());
-            }
-        }
+        let scans = self.pieces.into_iter().filter_map(Piece::into_scan);
+        notes.extend(scans.flat_map(Scan::close));
         notes
     }
 }
@@ -394,9 +472,55 @@ impl Piece {
     fn rows(&self) -> usize {
         match self {
             Self::Rows(chunk) => chunk.rows(),
-            Self::Rest(_) => 0,
+            Self::Gap(_) => 0,
         }
     }
+
+    fn gap(&self) -> Option<&Gap> {
+        match self {
+            Self::Rows(_) => None,
+            Self::Gap(gap) => Some(gap),
+        }
+    }
+
+    fn scan(&mut self) -> Option<&mut Scan> {
+        match self {
+            Self::Gap(gap) => match &mut gap.rest {
+                Rest::Scan(scan) => Some(scan),
+                Rest::Pages(_) => None,
+            },
+            Self::Rows(_) => None,
+        }
+    }
+
+    fn into_scan(self) -> Option<Scan> {
+        match self {
+            Self::Gap(gap) => match gap.rest {
+                Rest::Scan(scan) => Some(scan),
+                Rest::Pages(_) => None,
+            },
+            Self::Rows(_) => None,
+        }
+    }
+}
+
+/// What comes in of the rest of a stream, if that is what is wanted.
+fn rows_of_gap(pieces: &mut VecDeque<Piece>, wanted: Wanted) -> Option<&mut ChunkBuilder> {
+    // Of most streams there is no rest. Those that are asked for now are the last.
+    let mut gaps = pieces.iter_mut().rev().filter(|_| wanted.pages > 0);
+    gaps.find_map(|piece| match piece {
+        Piece::Gap(gap) if gap.stream == wanted.stream => match &mut gap.rest {
+            Rest::Pages(rows) => Some(rows),
+            Rest::Scan(_) => None,
+        },
+        _ => None,
+    })
+}
+
+/// Whether all rows are of streams behind the one with this key.
+fn is_behind(chunk: &Chunk, key: &str) -> bool {
+    let first = chunk.streams().next();
+    first.is_some_and(|(stream, _)| &**stream > key)
 }
 
 /// Rows of the streams before the one with this key.

@@ -1,0 +1,295 @@
+"""Many streams over lines that break, from servers that die, and of a cluster that changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import polars_redis as redis
+from support.engines import ENGINES
+from support.iterators import meanwhile, wait_until
+from support.proxy import Fault, Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis as redis_py
+
+    from support.servers import Server
+    from support.topologies import Cluster
+
+SCHEMA = {"n": pl.Int64, "text": pl.String}
+#: Streams so long that they are not read at once, among short ones.
+LENGTHS = {f"s:{n:03}": 3000 if n % 40 == 7 else 100 for n in range(200)}
+ROWS = sum(LENGTHS.values())
+
+every_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+def fill(client: Any, lengths: dict[str, int]) -> pl.DataFrame:
+    """Fill streams, and give the frame that they are."""
+    pipeline = client.pipeline(transaction=False)
+    rows = []
+    for key, length in lengths.items():
+        for n in range(length):
+            fields = {"n": n, "text": f"{key}, entry number {n}"}
+            pipeline.execute_command(
+                "XADD", key, f"{n + 1}-0", *(x for f in fields.items() for x in f)
+            )
+            rows.append((key, f"{n + 1}-0", n + 1, *fields.values()))
+        if len(pipeline) > 5000:
+            pipeline.execute()
+    pipeline.execute()
+    names = ["_key", "_id", "_ts", "n", "text"]
+    return pl.DataFrame(rows, names, orient="row").sort("_key", maintain_order=True)
+
+
+def is_told(frame: pl.DataFrame) -> None:
+    assert frame.height > 0
+
+
+# -- lines that break ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", ["rst", "fin"])
+def test_a_line_cut_again_and_again(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy], cut: Any
+) -> None:
+    expected = fill(client, LENGTHS)
+    proxy = make_proxy(server)
+    for connection in range(1, 14):
+        fault = Fault(cut_after=17_000 * connection + 1_234, cut=cut)
+        proxy.set_fault(fault, connection=connection)
+    df = redis.read_streams(proxy.rewrite(server.url), "s:*", SCHEMA)
+    assert_frame_equal(df, expected)
+    assert proxy.connections > 8
+
+
+@every_engine
+def test_a_scan_over_a_line_that_is_cut(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy], engine: Any
+) -> None:
+    expected = fill(client, LENGTHS)
+    proxy = make_proxy(server)
+    for connection in range(1, 10):
+        proxy.set_fault(Fault(cut_after=30_000 * connection), connection=connection)
+    lf = redis.scan_streams(proxy.rewrite(server.url), "s:*", SCHEMA)
+    assert_frame_equal(lf.collect(engine=engine), expected)
+    assert proxy.connections > 3
+
+
+def test_a_line_that_goes_silent(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy]
+) -> None:
+    expected = fill(client, LENGTHS)
+    proxy = make_proxy(server)
+    proxy.set_fault(Fault(stall_after=500_000), connection=1)
+    url = proxy.rewrite(server.url) + "?socket_timeout=0.5"
+    assert_frame_equal(redis.read_streams(url, "s:*", SCHEMA), expected)
+
+
+def test_a_trickle(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy]
+) -> None:
+    expected = fill(client, dict.fromkeys(["s:1", "s:2", "s:3"], 20))
+    proxy = make_proxy(server)
+    proxy.set_fault(Fault(chunk=1))
+    url = proxy.rewrite(server.url)
+    assert_frame_equal(redis.read_streams(url, "s:*", SCHEMA), expected)
+
+
+def test_a_long_line_is_waited_for_a_few_times_only(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy]
+) -> None:
+    expected = fill(client, {f"s:{n:03}": 20 for n in range(400)})
+    proxy = make_proxy(server, delay_ms=25)
+    begun = time.monotonic()
+    df = redis.read_streams(proxy.rewrite(server.url), "s:*", SCHEMA)
+    assert_frame_equal(df, expected)
+    # A round trip each would take twenty seconds.
+    assert time.monotonic() - begun < 10
+
+
+def test_a_server_killed_and_restarted_in_the_middle(
+    make_server: Callable[..., Server],
+    make_proxy: Callable[..., Proxy],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = make_server(appendonly=True, appendfsync="always")
+    expected = fill(server.client(), LENGTHS)
+    proxy = make_proxy(server)
+    proxy.set_fault(Fault(stall_after=1_000_000))
+    url = proxy.rewrite(server.url)
+    frames: list[pl.DataFrame] = []
+    with (
+        caplog.at_level(logging.INFO, "polars_redis"),
+        meanwhile(lambda: frames.append(redis.read_streams(url, "s:*", SCHEMA))),
+    ):
+        wait_until(lambda: proxy.bytes_down >= 1_000_000)
+        server.kill()
+        proxy.heal()
+        proxy.cut_all()
+        server.restart()
+    assert_frame_equal(frames[0], expected)
+    assert "trying again" in caplog.text
+    assert "connected again" in caplog.text
+
+
+# -- streams that change ------------------------------------------------------
+
+
+def test_streams_that_vanish_or_become_something_else(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy]
+) -> None:
+    expected = fill(client, LENGTHS)
+    proxy = make_proxy(server)
+    # What is asked for now is not yet all of it.
+    proxy.set_fault(Fault(stall_after=100_000), connection=1)
+    url = proxy.rewrite(server.url)
+    frames: list[pl.DataFrame] = []
+    with meanwhile(lambda: frames.append(redis.read_streams(url, "s:*", SCHEMA))):
+        wait_until(lambda: proxy.bytes_down >= 100_000)
+        client.delete("s:150")
+        client.set("s:199", client.delete("s:199"))
+        proxy.heal()
+    gone = pl.col("_key").is_in(["s:150", "s:199"])
+    assert_frame_equal(frames[0], expected.filter(~gone))
+
+
+def test_streams_that_come_go_and_grow_all_the_time(client: redis_py.Redis, server: Server) -> None:
+    expected = fill(client, LENGTHS)
+    done = threading.Event()
+
+    def change() -> None:
+        mine = server.client()
+        while not done.is_set():
+            for n in range(0, 200, 10):
+                mine.xadd(f"s:{n:03}", {"n": -1})
+                mine.xadd(f"s:{n:03}:new", {"n": -1})
+                mine.delete(f"s:{n:03}:new")
+
+    with meanwhile(change):
+        try:
+            df = redis.read_streams(server.url, "s:*", SCHEMA)
+        finally:
+            done.set()
+    assert_frame_equal(df.filter(pl.col("n") >= 0), expected)
+    assert df["_key"].is_sorted()
+
+
+# -- clusters -----------------------------------------------------------------
+
+
+@pytest.fixture
+def thirty(cluster: Cluster) -> pl.DataFrame:
+    """Thirty streams on three nodes, some of them long."""
+    lengths = {f"s:{n}": 5000 if n % 9 == 4 else n for n in range(1, 31)}
+    client = cluster.client()
+    client.flushall(target_nodes=client.PRIMARIES)
+    expected = fill(client, lengths)
+    nodes = {cluster.node_of(key) for key in lengths}
+    assert len(nodes) == 3
+    return expected
+
+
+@pytest.mark.parametrize("count", [None, 3, 2000])
+def test_a_cluster_has_what_its_nodes_have(
+    cluster: Cluster, thirty: pl.DataFrame, count: int | None
+) -> None:
+    df = redis.read_streams(cluster.url, "s:*", SCHEMA, count_per_stream=count)
+    expected = thirty.group_by("_key", maintain_order=True).head(count or 9999)
+    assert_frame_equal(df, expected.select(thirty.columns))
+    for node in cluster.masters:
+        assert redis.read_streams(node.url, "s:*", SCHEMA).height == thirty.height
+
+
+@every_engine
+def test_a_scan_of_a_cluster(cluster: Cluster, thirty: pl.DataFrame, engine: Any) -> None:
+    lf = redis.scan_streams(cluster.url, "s:*", SCHEMA)
+    assert_frame_equal(lf.collect(engine=engine), thirty)
+    for rows in [1, 10, 5000, 9000]:
+        assert_frame_equal(lf.head(rows).collect(engine=engine), thirty.head(rows))
+    some = pl.col("_key").str.ends_with("3") & (pl.col("_ts") < 100)
+    assert_frame_equal(lf.filter(some).collect(engine=engine), thirty.filter(some))
+    one = lf.filter(pl.col("_key") == "s:13").collect(engine=engine)
+    assert_frame_equal(one, thirty.filter(pl.col("_key") == "s:13"))
+    untyped = redis.scan_streams(cluster.url, "s:*").collect(engine=engine)
+    assert_frame_equal(untyped.cast({"n": pl.Int64}), thirty)
+
+
+def test_the_first_entry_of_a_cluster_that_does_not_fit(
+    cluster: Cluster, thirty: pl.DataFrame
+) -> None:
+    is_told(thirty)
+    client = cluster.client()
+    for key in ["s:13", "s:22", "s:9", "s:30", "s:4"]:
+        client.xadd(key, {"n": f"boom of {key}"}, id="9000-0")
+    for _ in range(5):
+        with pytest.raises(redis.exceptions.DecodeError, match='stream "s:13", entry 9000-0'):
+            redis.read_streams(cluster.url, "s:*", SCHEMA)
+
+
+def test_replicas_of_a_cluster(cluster: Cluster, thirty: pl.DataFrame) -> None:
+    def read() -> pl.DataFrame:
+        return redis.read_streams(cluster.url, "s:*", SCHEMA, read_from="replica")
+
+    wait_until(lambda: read().height == thirty.height)
+    assert_frame_equal(read(), thirty)
+
+
+@pytest.mark.parametrize("until", ["begun", "moved", "finished"])
+def test_a_slot_that_moves(make_cluster: Callable[..., Cluster], until: str) -> None:
+    cluster = make_cluster()
+    lengths = {f"s:{n}": n for n in range(1, 20)} | {f"s:{{moving}}:{n}": 2500 for n in range(3)}
+    expected = fill(cluster.client(), lengths)
+    assert_frame_equal(redis.read_streams(cluster.url, "s:*", SCHEMA), expected)
+    source = cluster.node_of("s:{moving}:0")
+    target = next(node for node in cluster.masters if node is not source)
+    migration = cluster.migrate("s:{moving}:0", target).begin()
+    if until != "begun":
+        migration.move_keys()
+    if until == "finished":
+        migration.finish()
+    assert_frame_equal(redis.read_streams(cluster.url, "s:*", SCHEMA), expected)
+    lf = redis.scan_streams(cluster.url, "s:*", SCHEMA)
+    assert_frame_equal(lf.collect(engine="streaming"), expected)
+
+
+def test_slots_that_move_while_they_are_read(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    lengths = {f"s:{{{tag}}}:{n}": 700 for tag in range(12) for n in range(10)}
+    expected = fill(cluster.client(), lengths)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            assert_frame_equal(redis.read_streams(cluster.url, "s:*", SCHEMA), expected)
+
+    with meanwhile(read):
+        try:
+            for tag in range(12):
+                key = f"s:{{{tag}}}:0"
+                source = cluster.node_of(key)
+                target = next(node for node in cluster.masters if node is not source)
+                cluster.migrate(key, target).run()
+        finally:
+            done.set()
+
+
+def test_a_master_of_a_cluster_that_is_killed(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(replicas=1)
+    client = cluster.client()
+    expected = fill(client, {f"s:{n}": 100 for n in range(60)})
+    for node in cluster.masters:
+        node.kept_client().wait(1, 30_000)
+    assert_frame_equal(redis.read_streams(cluster.url, "s:*", SCHEMA), expected)
+    victim = cluster.masters[-1]
+    slots = cluster.kill(victim)
+    cluster.wait_until_failed_over(victim, slots)
+    assert_frame_equal(redis.read_streams(cluster.url, "s:*", SCHEMA), expected)
