@@ -105,11 +105,11 @@ def test_there_are_examples_and_none_is_missed() -> None:
         "reading.md",
         "types.md",
         "lazy.md",
+        "many-streams.md",
         "iterating.md",
         "groups.md",
         "delivery.md",
         "watching.md",
-        "many-streams.md",
     )
     for name in named:
         assert counts[name] > 0, name

@@ -117,10 +117,15 @@ impl Asks {
         first.unwrap_or(self.next)
     }
 
+    /// Streams that have entries to ask for, as far as is known, or that are due.
+    pub fn left(&self) -> usize {
+        self.in_flight.len() + self.again.len() + (self.end - self.next)
+    }
+
     /// About how many entries may still come, if each stream has as many as those
     /// seen.
     pub fn expected(&self) -> usize {
-        let streams = self.in_flight.len() + self.again.len() + (self.end - self.next);
+        let streams = self.left();
         // One more, as the mean is only that.
         let entries = self.sizes.entries.map_or(PAGE, |mean| mean as usize + 1);
         streams.saturating_mul(entries)

@@ -104,14 +104,14 @@ impl Shard {
         }
     }
 
-    /// The server was there before: that it cannot be reached now may pass.
-    pub fn expect_server(&mut self) {
-        self.link.expect_server();
-    }
-
     /// How far it has come.
     pub fn meter(&self) -> &Arc<Meter> {
         self.decoder.meter()
+    }
+
+    /// The server was there before: that it cannot be reached now may pass.
+    pub fn expect_server(&mut self) {
+        self.link.expect_server();
     }
 
     /// Whether there is nothing more to read.
@@ -272,8 +272,9 @@ impl Shard {
     fn replied(&mut self, wanted: Wanted, rest: Option<Wanted>) {
         self.in_reply = None;
         self.link.succeeded();
-        self.meter()
-            .expect_as_in(self.asks.first(), self.keys.len());
+        let streams = self.keys.len();
+        let read = streams.saturating_sub(self.asks.left());
+        self.meter().expect_as_in(read, streams);
         let is_full = self.open.as_ref().is_some_and(|o| o.rows() >= CHUNK_ROWS);
         let is_first = wanted.pages == 0;
         if is_first && (is_full || rest.is_some()) {
@@ -298,7 +299,7 @@ impl Shard {
         }
         let scan = self.scan(rest);
         // As many again, until that is known.
-        scan.meter().expect(PAGE as u64);
+        scan.meter().expect(rest.pages as u64 * PAGE as u64);
         self.meter().add_part(scan.meter());
         self.open_gap(rest.stream, Rest::Scan(scan));
     }
