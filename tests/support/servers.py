@@ -38,6 +38,8 @@ __all__ = [
 CONTAINER_IMAGE = "redis:7"
 #: A Docker engine that is there answers a ping at once.
 ENGINE_TIMEOUT = 2
+#: A server that is silent for so long does not answer any more.
+KEPT_TIMEOUT = 30
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,17 @@ class _Clients:
 
     def __init__(self) -> None:
         self._clients: list[redis.Redis] = []
+        self._kept: redis.Redis | None = None
+
+    def client(self, **kwargs: Any) -> redis.Redis:
+        """A redis-py client of it, closed when it is done with."""
+        raise NotImplementedError
+
+    def kept_client(self) -> redis.Redis:
+        """The same client each time: for what is asked again and again."""
+        if self._kept is None:
+            self._kept = self.client(socket_timeout=KEPT_TIMEOUT)
+        return self._kept
 
     def client_of(self, url: str, **kwargs: Any) -> redis.Redis:
         client = redis.Redis.from_url(url, **kwargs)
@@ -72,6 +85,7 @@ class _Clients:
         for client in self._clients:
             client.close()
         self._clients.clear()
+        self._kept = None
 
 
 class RemoteServer(_Clients):

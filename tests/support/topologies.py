@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import redis
+from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.retry import Retry
 
 from embedded_redis import HOST, ServerError, free_port
 from support.iterators import wait_until
@@ -96,7 +98,7 @@ class ClusterNode(Server):
 
 def _is_up(server: Server) -> bool:
     """Tell whether a replica has its copy, and hears of what is new."""
-    told: Any = server.client().info("replication")
+    told: Any = server.kept_client().info("replication")
     return bool(told["role"] == "slave" and told["master_link_status"] == "up")
 
 
@@ -105,14 +107,20 @@ def _is_master(server: Server) -> bool:
 
 
 def _role(server: Server) -> str:
-    told: Any = server.client().execute_command("ROLE")  # type: ignore[no-untyped-call]
+    told: Any = server.kept_client().execute_command("ROLE")  # type: ignore[no-untyped-call]
     return str(told[0].decode())
 
 
 def _offset(server: Server) -> int:
     """How much of its master's writes a server has, and of its own ones if it is the master."""
-    told: Any = server.client().info("replication")
+    told: Any = server.kept_client().info("replication")
     return int(told.get("slave_repl_offset", told["master_repl_offset"]))
+
+
+def impatient(server: Server) -> redis.Redis:
+    """A client that tries once, as whoever uses it knows better where to try again."""
+    once = Retry(NoBackoff(), 0)
+    return server.client(retry=once, socket_timeout=1, socket_connect_timeout=1)
 
 
 class Deployment:
@@ -305,10 +313,21 @@ class Sentinels(Replicated):
 
     def ask(self, sentinel: Server, *words: object) -> Any:
         """Give a sentinel's answer to ``SENTINEL ...``."""
-        url = sentinel.url_for(self.sentinel_username or "", self.sentinel_password or "")
-        client = redis.Redis.from_url(url, socket_timeout=PATIENCE)
-        with closing(client):
+        user, password = self.sentinel_username, self.sentinel_password
+        login: dict[str, Any] = {"username": user, "password": password}
+        with closing(redis.Redis(HOST, sentinel.port, socket_timeout=PATIENCE, **login)) as client:
             return client.execute_command("SENTINEL", *words)  # type: ignore[no-untyped-call]
+
+    def adds(self, stream: str) -> Callable[[int], object]:
+        """What adds an entry to whoever the sentinels say is the master just then."""
+        clients: dict[Server, redis.Redis] = {}
+
+        def add(n: int) -> object:
+            master = self.master()
+            client = clients.get(master) or clients.setdefault(master, impatient(master))
+            return client.xadd(stream, {"n": n})
+
+        return add
 
     # -- what is done to it ----------------------------------------------------
 
@@ -482,6 +501,22 @@ class Cluster(Deployment):
         """A key that a master has or would have, by the tag in it."""
         return next(key for n in count() if self.node_of(key := f"{name}:{{{n}}}") is node)
 
+    def adds(self, stream: str) -> Callable[[int], object]:
+        """What adds an entry to whichever node has the stream just then."""
+        clients: list[RedisCluster] = []
+
+        def add(n: int) -> object:
+            try:
+                if not clients:
+                    clients.append(self.client(socket_timeout=1, socket_connect_timeout=1))
+                return clients[0].xadd(stream, {"n": n})
+            except redis.RedisError:
+                # It may have lost sight of a cluster that changes; a new one looks again.
+                clients.clear()
+                raise
+
+        return add
+
     def client(self, **options: Any) -> RedisCluster:
         """A redis-py client of the whole cluster."""
         made = RedisCluster(
@@ -513,6 +548,11 @@ class Cluster(Deployment):
 
         self._wait("a replica takes its master's place", is_over)
 
+    def wait_until_down(self) -> None:
+        """Wait until every node knows that slots were lost, and serves nobody."""
+        for node in self._alive():
+            self._wait("a node knows what was lost", lambda n: not self._is_ok(n), node)
+
     # -- how it comes up -------------------------------------------------------
 
     def _start(self) -> None:
@@ -537,7 +577,7 @@ class Cluster(Deployment):
             self._wait("a replica is up", _is_up, replica)
         for node in self.nodes:
             self._wait("a node sees the cluster as it is to be", self._is_whole, node)
-            node.client().config_set("cluster-node-timeout", self._node_timeout_ms)
+            node.kept_client().config_set("cluster-node-timeout", self._node_timeout_ms)
 
     def _is_whole(self, node: Server) -> bool:
         shards = self._shards(node)
@@ -598,8 +638,8 @@ class Migration:
         """Give the slot to the new master, and tell everybody."""
         owner = _node_id(self.target)
         # The new owner first: the old one forgets of it as soon as it is told.
-        others = [node for node in self.cluster.masters if node not in (self.target, self.source)]
-        for node in [self.target, self.source, *others]:
+        told = dict.fromkeys([self.target, self.source, *self.cluster.masters])
+        for node in filter(lambda node: node.running, told):
             _cluster(node, "SETSLOT", self.slot, "NODE", owner)
 
     def run(self) -> None:
@@ -608,7 +648,7 @@ class Migration:
 
 
 def _cluster(node: Server, *words: object) -> Any:
-    return node.client().execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
+    return node.kept_client().execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
 
 
 def _raw(told: Any) -> bytes:
