@@ -548,6 +548,11 @@ class Cluster(Deployment):
 
         self._wait("a replica takes its master's place", is_over)
 
+    def wait_until_down(self) -> None:
+        """Wait until every node knows that slots were lost, and serves nobody."""
+        for node in self._alive():
+            self._wait("a node knows what was lost", lambda n: not self._is_ok(n), node)
+
     # -- how it comes up -------------------------------------------------------
 
     def _start(self) -> None:
@@ -633,8 +638,8 @@ class Migration:
         """Give the slot to the new master, and tell everybody."""
         owner = _node_id(self.target)
         # The new owner first: the old one forgets of it as soon as it is told.
-        others = [node for node in self.cluster.masters if node not in (self.target, self.source)]
-        for node in [self.target, self.source, *others]:
+        told = dict.fromkeys([self.target, self.source, *self.cluster.masters])
+        for node in filter(lambda node: node.running, told):
             _cluster(node, "SETSLOT", self.slot, "NODE", owner)
 
     def run(self) -> None:
