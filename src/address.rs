@@ -121,7 +121,7 @@ impl Address {
     }
 
     /// The same server, asked as a replica.
-    pub(crate) fn as_replica(mut self) -> Self {
+    pub(crate) fn asked_as_replica(mut self) -> Self {
         self.is_replica = true;
         self
     }

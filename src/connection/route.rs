@@ -285,7 +285,7 @@ impl Route {
         let first = RandomState::new().hash_one(0u8) as usize % replicas.len().max(1);
         for at in 0..replicas.len() {
             let endpoint = replicas[(first + at) % replicas.len()].clone();
-            let address = Arc::new(self.deployment.server(endpoint).as_replica());
+            let address = Arc::new(self.deployment.server(endpoint).asked_as_replica());
             // Another one may do.
             if let Ok(connection) = haste.connect(&address).await {
                 return Ok(connection);

@@ -73,9 +73,9 @@ struct Gap {
 #[derive(Debug)]
 enum Rest {
     /// It comes in as other streams do.
-    Pages(ChunkBuilder),
+    Pages(Box<ChunkBuilder>),
     /// It is read by itself.
-    Scan(Scan),
+    Scan(Box<Scan>),
 }
 
 impl Shard {
@@ -289,7 +289,7 @@ impl Shard {
         if rest.pages < LONG {
             if is_first {
                 let rows = ChunkBuilder::with_room(&self.plan, PAGE);
-                self.open_gap(rest.stream, Rest::Pages(rows));
+                self.open_gap(rest.stream, Rest::Pages(Box::new(rows)));
             }
             self.asks.ask_again(rest);
             return;
@@ -301,7 +301,7 @@ impl Shard {
         // As many again, until that is known.
         scan.meter().expect(rest.pages as u64 * PAGE as u64);
         self.meter().add_part(scan.meter());
-        self.open_gap(rest.stream, Rest::Scan(scan));
+        self.open_gap(rest.stream, Rest::Scan(Box::new(scan)));
     }
 
     /// Leaves a place for the rest of a stream, behind what is here of it.
@@ -496,7 +496,7 @@ impl Piece {
     fn into_scan(self) -> Option<Scan> {
         match self {
             Self::Gap(gap) => match gap.rest {
-                Rest::Scan(scan) => Some(scan),
+                Rest::Scan(scan) => Some(*scan),
                 Rest::Pages(_) => None,
             },
             Self::Rows(_) => None,
@@ -510,7 +510,7 @@ fn rows_of_gap(pieces: &mut VecDeque<Piece>, wanted: Wanted) -> Option<&mut Chun
     let mut gaps = pieces.iter_mut().rev().filter(|_| wanted.pages > 0);
     gaps.find_map(|piece| match piece {
         Piece::Gap(gap) if gap.stream == wanted.stream => match &mut gap.rest {
-            Rest::Pages(rows) => Some(rows),
+            Rest::Pages(rows) => Some(&mut **rows),
             Rest::Scan(_) => None,
         },
         _ => None,
