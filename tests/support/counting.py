@@ -65,7 +65,7 @@ class Counting:
         with self.client.monitor() as monitor:  # type: ignore[no-untyped-call]
             act()
             self._speaker.echo(end)
-            heard = []
+            heard: list[list[str]] = []
             for told in monitor.listen():
                 words = told["command"].split(" ")
                 if words[0].upper() == "ECHO":
