@@ -173,6 +173,29 @@ def test_any_lengths_over_any_cuts(
     assert_frame_equal(lf.head(rows).collect(engine=engine), df.head(rows))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_many_entries_that_do_not_fit_the_first_is_named(
+    client: redis_py.Redis, redis_url: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    lengths = {f"s:{chance.randrange(10_000)}": chance.choice(EDGES) for _ in range(25)}
+    fill(client, lengths)
+    keys = [key for key, length in lengths.items() if length > 0]
+    wrong = [(key, lengths[key] + 1) for key in chance.sample(keys, 3)]
+    for key, ms in wrong:
+        client.xadd(key, {"n": "boom"}, id=f"{ms}-0")
+        client.xadd(key, {"n": "boom"}, id=f"{ms + 1}-0")
+    key, ms = min(wrong)
+    with pytest.raises(redis.exceptions.DecodeError) as caught:
+        redis.read_streams(redis_url, "s:*", SCHEMA)
+    assert (caught.value.stream, caught.value.entry_id) == (key, f"{ms}-0")
+    lf = redis.scan_streams(redis_url, "s:*", SCHEMA)
+    with pytest.raises((redis.exceptions.DecodeError, pl.exceptions.ComputeError), match=key):
+        lf.collect()
+    before = sum(lengths[other] for other in keys if other <= key)
+    assert lf.head(before).collect().height == before
+
+
 # -- streams that change ------------------------------------------------------
 
 

@@ -350,21 +350,23 @@ impl Shard {
             return Ok(());
         };
         let stream = gap.stream;
-        let chunks = match scan.next_chunks(missing).await {
-            Ok(chunks) => chunks,
-            Err(Error::Decode(misfit)) => {
-                self.pieces.clear();
-                self.open = None;
-                self.end_at(stream, misfit);
-                return Ok(());
-            }
-            Err(Error::Response { reply, .. }) if is_no_stream(&reply) => Vec::new(),
+        let (chunks, misfit) = match scan.next_chunks(missing).await {
+            Ok(chunks) => (chunks, None),
+            // Rows before it may be all that is wanted.
+            Err(Error::Decode(misfit)) => (scan.next_chunks(usize::MAX).await?, Some(misfit)),
+            Err(Error::Response { reply, .. }) if is_no_stream(&reply) => (Vec::new(), None),
             Err(error) => return Err(error),
         };
         let rows: usize = chunks.iter().map(Chunk::rows).sum();
         for mut chunk in chunks {
             chunk.set_stream(&self.keys[stream]);
             self.rows.push(chunk);
+        }
+        if let Some(misfit) = misfit {
+            self.pieces.clear();
+            self.open = None;
+            self.end_at(stream, misfit);
+            return Ok(());
         }
         let ended = (rows < missing).then(|| self.pieces.pop_front()).flatten();
         if let Some(scan) = ended.and_then(Piece::into_scan) {
