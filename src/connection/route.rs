@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
@@ -360,6 +360,8 @@ pub struct Topology {
     deployment: Arc<Deployment>,
     read_from: ReadFrom,
     map: Option<Arc<SlotMap>>,
+    /// One of each shard, once they were looked for.
+    slots: OnceLock<Vec<Slot>>,
 }
 
 impl Topology {
@@ -373,6 +375,7 @@ impl Topology {
             deployment: deployment.clone(),
             read_from,
             map: None,
+            slots: OnceLock::new(),
         };
         let Entrance::Server(entrance) = &deployment.entrance else {
             return Ok(topology);
@@ -402,20 +405,25 @@ impl Topology {
 
     /// How many servers share the keys.
     pub fn shards(&self) -> usize {
-        self.map
-            .as_ref()
-            .map_or(1, |map| map.slot_of_each_shard().len().max(1))
+        self.slots().len()
     }
 
     /// Which of them has a key, from 0 on.
     pub fn shard_of(&self, key: &[u8]) -> usize {
         let Some(map) = &self.map else { return 0 };
         let owner = map.shard_number(Slot::of(key));
-        let owners = map.slot_of_each_shard();
-        let position = owners
-            .iter()
-            .position(|&slot| map.shard_number(slot) == owner);
+        let mut slots = self.slots().iter();
+        let position = slots.position(|&slot| map.shard_number(slot) == owner);
         position.unwrap_or(0)
+    }
+
+    /// A slot of each of them; any, where nobody is known to have one.
+    fn slots(&self) -> &[Slot] {
+        self.slots.get_or_init(|| {
+            let slots = self.map.as_ref().map(|map| map.slot_of_each_shard());
+            let known = slots.filter(|slots| !slots.is_empty());
+            known.unwrap_or_else(|| vec![Slot::of(b"")])
+        })
     }
 
     /// What each master of a cluster says of its slots, as far as they tell. Where it
@@ -439,16 +447,8 @@ impl Topology {
 
     /// The ways to them, in that order.
     pub fn routes(&self) -> Vec<Route> {
-        let slots = match &self.map {
-            Some(map) => map.slot_of_each_shard(),
-            None => Vec::new(),
-        };
-        let slots = match slots.is_empty() {
-            true => vec![Slot::of(b"")],
-            false => slots,
-        };
         let route = |slot| Route::new(self.deployment.clone(), slot, self.read_from);
-        slots.into_iter().map(route).collect()
+        self.slots().iter().copied().map(route).collect()
     }
 }
 
