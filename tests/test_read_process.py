@@ -48,16 +48,24 @@ def interrupt():
 threading.Thread(target=interrupt, daemon=True).start()
 try:
     print("reading", flush=True)
-    redis.read_stream(sys.argv[1], "s")
+    {read}
 except KeyboardInterrupt:
     print(time.monotonic() - times[0], flush=True)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to oneself")
-def test_ctrl_c_ends_a_read_that_waits(silent_port: int) -> None:
+@pytest.mark.parametrize(
+    "read",
+    [
+        'redis.read_stream(sys.argv[1], "s")',
+        "redis.read_streams(sys.argv[1])",
+    ],
+)
+def test_ctrl_c_ends_a_read_that_waits(silent_port: int, read: str) -> None:
+    code = INTERRUPTED.replace("{read}", read)
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, f"redis://127.0.0.1:{silent_port}"],
+        [sys.executable, "-c", code, f"redis://127.0.0.1:{silent_port}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -445,7 +445,8 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt, daemon=True).start()
-lf = redis.scan_stream(sys.argv[1], "s", {"n": int})
+scan = getattr(redis, sys.argv[3])
+lf = scan(sys.argv[1], "s", {"n": int})
 print("reading", flush=True)
 lf.collect(engine=sys.argv[2])
 print("all was read")
@@ -453,9 +454,10 @@ print("all was read")
 
 
 @every_engine
+@pytest.mark.parametrize("scan", ["scan_stream", "scan_streams"])
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to oneself")
 def test_ctrl_c_ends_a_collection(
-    make_server: Callable[..., Server], make_proxy: Callable[..., Proxy], engine: Any
+    make_server: Callable[..., Server], make_proxy: Callable[..., Proxy], scan: str, engine: Any
 ) -> None:
     server = make_server()
     numbered(server.client(), "s", 200_000)
@@ -465,7 +467,7 @@ def test_ctrl_c_ends_a_collection(
     if engine == "in-memory":
         proxy.set_fault(Fault(stall_after=1_000_000))
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, proxy.rewrite(server.url), engine],
+        [sys.executable, "-c", INTERRUPTED, proxy.rewrite(server.url), engine, scan],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,60 @@ def test_a_server_killed_and_restarted_in_the_middle(
     assert_frame_equal(frames[0], expected)
     assert "trying again" in caplog.text
     assert "connected again" in caplog.text
+
+
+#: Around what is asked for at once, and what is read by itself.
+EDGES = [0, 1, 2, 99, 100, 101, 199, 999, 1000, 1001, 1100, 2000, 3100, 4100, 5000, 5100, 7000]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_lengths_over_any_cuts(
+    client: redis_py.Redis, server: Server, make_proxy: Callable[..., Proxy], seed: int
+) -> None:
+    chance = random.Random(seed)
+    lengths = {f"s:{chance.randrange(10_000)}": chance.choice(EDGES) for _ in range(25)}
+    expected = fill(client, lengths)
+    proxy = make_proxy(server)
+    for connection in range(1, chance.randrange(1, 12)):
+        cut = Fault(cut_after=chance.randrange(5_000, 800_000))
+        proxy.set_fault(cut, connection=connection)
+    url = proxy.rewrite(server.url)
+    count = chance.choice([None, 50, 1500, 4500])
+    start, end = sorted(chance.choice([1, 2, 101, 1001, 3000, 9000]) for _ in range(2))
+    expected = expected.filter(pl.col("_ts").is_between(start, end))
+    if count is not None:
+        expected = expected.group_by("_key", maintain_order=True).head(count)
+    options: dict[str, Any] = {"start_id": start, "end_id": end, "count_per_stream": count}
+    df = redis.read_streams(url, "s:*", SCHEMA, **options)
+    assert_frame_equal(df, expected.select(df.columns))
+    lf = redis.scan_streams(url, "s:*", SCHEMA, **options)
+    engine = chance.choice(ENGINES)
+    assert_frame_equal(lf.collect(engine=engine), df)
+    rows = chance.randrange(1, 20_000)
+    assert_frame_equal(lf.head(rows).collect(engine=engine), df.head(rows))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_many_entries_that_do_not_fit_the_first_is_named(
+    client: redis_py.Redis, redis_url: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    lengths = {f"s:{chance.randrange(10_000)}": chance.choice(EDGES) for _ in range(25)}
+    fill(client, lengths)
+    keys = [key for key, length in lengths.items() if length > 0]
+    wrong = [(key, lengths[key] + 1) for key in chance.sample(keys, 3)]
+    for key, ms in wrong:
+        client.xadd(key, {"n": "boom"}, id=f"{ms}-0")
+        client.xadd(key, {"n": "boom"}, id=f"{ms + 1}-0")
+    key, ms = min(wrong)
+    with pytest.raises(redis.exceptions.DecodeError) as caught:
+        redis.read_streams(redis_url, "s:*", SCHEMA)
+    assert (caught.value.stream, caught.value.entry_id) == (key, f"{ms}-0")
+    lf = redis.scan_streams(redis_url, "s:*", SCHEMA)
+    with pytest.raises((redis.exceptions.DecodeError, pl.exceptions.ComputeError), match=key):
+        lf.collect()
+    before = sum(lengths[other] for other in keys if other <= key)
+    assert lf.head(before).collect().height == before
 
 
 # -- streams that change ------------------------------------------------------

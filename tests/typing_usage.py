@@ -159,3 +159,12 @@ def wrong() -> None:
 
 
 version: str = redis.__version__
+
+
+def many_streams() -> None:
+    df = redis.read_streams(URL, "orders:*", {"amount": float}, count_per_stream=10)
+    assert_type(df, pl.DataFrame)
+    lf = redis.scan_streams(URL, pattern="orders:*", key_column_name="stream", start_id=5)
+    assert_type(lf, pl.LazyFrame)
+    redis.scan_streams(URL, count_per_stream="10")  # type: ignore[arg-type]
+    redis.read_streams(URL, infer_schema_length=5)  # type: ignore[call-arg]

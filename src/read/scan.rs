@@ -153,7 +153,7 @@ impl Scan {
     }
 
     /// [`next`](Self::next) as chunks, whose columns have their names; none after
-    /// the last.
+    /// the last. After an entry that does not fit, the rows before it that are left.
     pub(super) async fn next_chunks(&mut self, wanted: usize) -> Result<Vec<Chunk>> {
         let wanted = self.left.map_or(wanted, |left| left.min(wanted));
         while self.rows.len() < wanted {

@@ -1,6 +1,7 @@
 //! What tails and groups have in common.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Due;
@@ -90,6 +91,12 @@ impl Rows {
     pub fn entry_ids(&self) -> impl Iterator<Item = EntryId> {
         let ids = self.chunks.iter().flat_map(|chunk| chunk.entry_ids());
         ids.copied()
+    }
+
+    /// The streams that they are of, each with how many there are; one may come more
+    /// than once.
+    pub fn streams(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.chunks.iter().flat_map(Chunk::streams)
     }
 
     /// Adds rows behind those that are here.

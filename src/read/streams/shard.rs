@@ -41,7 +41,10 @@ pub struct Shard {
     in_reply: Option<Begun>,
     /// What comes in now.
     open: Option<ChunkBuilder>,
+    /// What follows the rows at hand, from the first gap on.
     pieces: VecDeque<Piece>,
+    /// Rows at hand.
+    rows: Rows,
     /// How many streams were handed over whole.
     given: usize,
     /// The first entry that does not fit. Nothing after it is read.
@@ -60,7 +63,7 @@ struct Begun {
 #[derive(Debug)]
 enum Piece {
     Rows(Chunk),
-    Gap(Box<Gap>),
+    Gap(Gap),
 }
 
 /// Where the rest of a stream goes.
@@ -98,6 +101,7 @@ impl Shard {
             in_reply: None,
             open: None,
             pieces: VecDeque::new(),
+            rows: Rows::default(),
             given: 0,
             misfit: None,
             notes: Vec::new(),
@@ -116,35 +120,28 @@ impl Shard {
 
     /// Whether there is nothing more to read.
     pub fn is_finished(&self) -> bool {
-        self.asks.is_finished() && self.gap().is_none()
+        self.asks.is_finished() && self.pieces.is_empty()
     }
 
     /// Rows at hand, up to the first gap.
-    pub fn rows(&self) -> usize {
-        let gap = self.gap();
-        let pieces = self.pieces.range(..gap.unwrap_or(self.pieces.len()));
-        let open = self.open.as_ref().filter(|_| gap.is_none());
-        pieces.map(Piece::rows).sum::<usize>() + open.map_or(0, ChunkBuilder::rows)
+    fn rows(&self) -> usize {
+        let open = self.open.as_ref().filter(|_| self.pieces.is_empty());
+        self.rows.len() + open.map_or(0, ChunkBuilder::rows)
     }
 
     /// Hands over the rows at hand of the next `streams` streams, as far as they were
     /// read; how many streams that ends.
     pub fn give(&mut self, streams: usize, to: &mut Rows) -> usize {
         let end = self.given + streams;
-        while let Some(Piece::Rows(chunk)) = self.pieces.front_mut() {
-            let rows = match self.keys.get(end) {
-                None => chunk.rows(),
-                Some(next) => rows_before(chunk, next),
-            };
-            if rows < chunk.rows() {
-                if rows > 0 {
-                    to.push(chunk.split_front(rows));
-                }
-                break;
+        let rows = match self.keys.get(end) {
+            None => self.rows.len(),
+            Some(next) => {
+                let before = self.rows.streams().take_while(|(key, _)| *key < next);
+                before.map(|(_, rows)| rows).sum()
             }
-            if let Some(Piece::Rows(chunk)) = self.pieces.pop_front() {
-                to.push(chunk);
-            }
+        };
+        for chunk in self.rows.take(rows) {
+            to.push(chunk);
         }
         let ended = end.min(self.first()).saturating_sub(self.given);
         self.given += ended;
@@ -153,21 +150,27 @@ impl Shard {
 
     /// The first stream that was not read to its end.
     fn first(&self) -> usize {
-        let gap = self.pieces.iter().find_map(Piece::gap);
+        let gap = self.pieces.front().and_then(Piece::gap);
         gap.map_or_else(|| self.asks.first(), |gap| gap.stream)
     }
 
-    /// Where the first gap is among the pieces.
-    fn gap(&self) -> Option<usize> {
-        self.pieces.iter().position(|piece| piece.gap().is_some())
+    /// Adds to the rows at hand what has no gap before it any more.
+    fn settle(&mut self) {
+        while let Some(piece) = self.pieces.pop_front() {
+            match piece {
+                Piece::Rows(chunk) => self.rows.push(chunk),
+                Piece::Gap(_) => {
+                    self.pieces.push_front(piece);
+                    return;
+                }
+            }
+        }
     }
 
-    /// Where the first one is that nothing is asked for but by a scan.
-    fn long_gap(&self) -> Option<usize> {
-        let is_long = |gap: &Gap| matches!(gap.rest, Rest::Scan(_));
-        self.pieces
-            .iter()
-            .position(|piece| piece.gap().is_some_and(is_long))
+    /// Whether nothing but a scan fills the first gap.
+    fn is_scan_due(&self) -> bool {
+        let gap = self.pieces.front().and_then(Piece::gap);
+        gap.is_some_and(|gap| matches!(gap.rest, Rest::Scan(_)))
     }
 
     /// The entry that does not fit, if nothing is left to read before it.
@@ -182,28 +185,28 @@ impl Shard {
     /// Any but those of decoding, which end it.
     pub async fn read(&mut self, enough: usize, most: Option<usize>) -> Result<()> {
         loop {
+            self.settle();
             let missing = enough.saturating_sub(self.rows());
             if missing == 0 || self.is_finished() {
                 self.close_chunk();
+                self.settle();
                 return Ok(());
             }
-            match self.long_gap() {
-                Some(at) if !self.asks.is_waiting() => self.scan_on(at, missing).await?,
-                _ => {
-                    let most = most.map(|most| most.saturating_sub(self.rows()));
-                    let step = self.exchange(missing, most).await;
-                    if let Err(error) = step {
-                        self.lost();
-                        self.link.failed(error)?;
-                    }
-                }
+            if self.is_scan_due() && !self.asks.is_waiting() {
+                self.scan_on(missing).await?;
+                continue;
+            }
+            let most = most.map(|most| most.saturating_sub(self.rows()));
+            if let Err(error) = self.exchange(missing, most).await {
+                self.lost();
+                self.link.failed(error)?;
             }
         }
     }
 
     /// Sends what it is time to ask for, and takes one reply.
     async fn exchange(&mut self, missing: usize, most: Option<usize>) -> Result<()> {
-        let is_scan_due = self.long_gap().is_some();
+        let is_scan_due = self.is_scan_due();
         let connection = self.link.ready().await?;
         // The scan waits for the connection.
         if !is_scan_due {
@@ -312,8 +315,7 @@ impl Shard {
             Piece::Gap(gap) => gap.stream > stream,
         });
         let at = self.pieces.len() - behind.count();
-        self.pieces
-            .insert(at, Piece::Gap(Box::new(Gap { stream, rest })));
+        self.pieces.insert(at, Piece::Gap(Gap { stream, rest }));
     }
 
     fn gap_of(&self, stream: usize) -> Option<usize> {
@@ -349,35 +351,38 @@ impl Shard {
         Scan::continued(self.link.deployment().clone(), query, self.plan.clone())
     }
 
-    /// Reads on in the stream whose gap is the piece `at`.
-    async fn scan_on(&mut self, at: usize, missing: usize) -> Result<()> {
+    /// Reads on in the stream of the first gap.
+    async fn scan_on(&mut self, missing: usize) -> Result<()> {
         // It takes the connection over.
         self.link.keep();
-        let Some(Piece::Gap(gap)) = self.pieces.get_mut(at) else {
+        let Some(Piece::Gap(gap)) = self.pieces.front_mut() else {
             return Ok(());
         };
         let Rest::Scan(scan) = &mut gap.rest else {
             return Ok(());
         };
         let stream = gap.stream;
-        let chunks = match scan.next_chunks(missing).await {
-            Ok(chunks) => chunks,
-            Err(Error::Decode(misfit)) => {
-                self.pieces.truncate(at);
-                self.open = None;
-                self.end_at(stream, misfit);
-                return Ok(());
-            }
+        let (chunks, misfit) = match scan.next_chunks(missing).await {
+            Ok(chunks) => (chunks, None),
+            // Rows before it may be all that is wanted.
+            Err(Error::Decode(misfit)) => (scan.next_chunks(usize::MAX).await?, Some(misfit)),
+            Err(Error::Response { reply, .. }) if is_no_stream(&reply) => (Vec::new(), None),
             Err(error) => return Err(error),
         };
         let rows: usize = chunks.iter().map(Chunk::rows).sum();
-        let ended = (rows < missing).then(|| self.pieces.remove(at)).flatten();
+        for mut chunk in chunks {
+            chunk.set_stream(&self.keys[stream]);
+            self.rows.push(chunk);
+        }
+        if let Some(misfit) = misfit {
+            self.pieces.clear();
+            self.open = None;
+            self.end_at(stream, misfit);
+            return Ok(());
+        }
+        let ended = (rows < missing).then(|| self.pieces.pop_front()).flatten();
         if let Some(scan) = ended.and_then(Piece::into_scan) {
             self.notes.extend(scan.close());
-        }
-        for (after, mut chunk) in chunks.into_iter().enumerate() {
-            chunk.set_stream(&self.keys[stream]);
-            self.pieces.insert(at + after, Piece::Rows(chunk));
         }
         Ok(())
     }
@@ -469,13 +474,6 @@ impl Shard {
 }
 
 impl Piece {
-    fn rows(&self) -> usize {
-        match self {
-            Self::Rows(chunk) => chunk.rows(),
-            Self::Gap(_) => 0,
-        }
-    }
-
     fn gap(&self) -> Option<&Gap> {
         match self {
             Self::Rows(_) => None,
@@ -521,10 +519,4 @@ fn rows_of_gap(pieces: &mut VecDeque<Piece>, wanted: Wanted) -> Option<&mut Chun
 fn is_behind(chunk: &Chunk, key: &str) -> bool {
     let first = chunk.streams().next();
     first.is_some_and(|(stream, _)| &**stream > key)
-}
-
-/// Rows of the streams before the one with this key.
-fn rows_before(chunk: &Chunk, key: &str) -> usize {
-    let streams = chunk.streams().take_while(|(stream, _)| &***stream < key);
-    streams.map(|(_, rows)| rows).sum()
 }
