@@ -26,6 +26,26 @@ pub fn xread(stream: &str, after: EntryId, count: usize, block: Option<Duration>
     cmd
 }
 
+/// `XREAD` of several streams: up to `count` entries of each after an ID of its
+/// own, waiting up to `block` for the first of any.
+pub fn xread_all<'a>(
+    streams: impl Iterator<Item = (&'a str, EntryId)> + Clone,
+    count: usize,
+    block: Option<Duration>,
+) -> Cmd {
+    let mut cmd = redis::cmd("XREAD");
+    cmd.arg("COUNT").arg(count);
+    arg_block(&mut cmd, block);
+    cmd.arg("STREAMS");
+    for (stream, _) in streams.clone() {
+        cmd.arg(stream);
+    }
+    for (_, after) in streams {
+        cmd.arg(after.to_string());
+    }
+    cmd
+}
+
 /// A consumer of a group of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {

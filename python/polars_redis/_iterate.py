@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
-from polars_redis._arguments import ReadFrom, SchemaLike, options
+from polars_redis._arguments import ReadFrom, SchemaLike, StartLike, options
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
     from types import EllipsisType
 
     import polars as pl
@@ -90,7 +90,8 @@ class StreamIterator(_core.StreamIterator):
         ----------
         frame
             A frame with the column of entry IDs, such as a batch or a part of
-            one; None stands for the last batch.
+            one, and with that of keys if the iterator is over several streams;
+            None stands for the last batch.
 
         Returns
         -------
@@ -100,7 +101,8 @@ class StreamIterator(_core.StreamIterator):
         Raises
         ------
         ValueError
-            If the iterator has no group, or the frame no entry IDs.
+            If the iterator has no group, or the frame does not say which entries of
+            which stream it has.
         """
         return super().ack(frame)
 
@@ -117,9 +119,19 @@ class StreamIterator(_core.StreamIterator):
     def last_id(self) -> str | None:
         """The ID of the last entry handed over, to go on from there.
 
-        ``start_id="(" + last_id`` begins after it.
+        ``start_id="(" + last_id`` begins after it. Of several streams, it is the ID of
+        the last row: see `last_ids`.
         """
         return super().last_id
+
+    @property
+    def last_ids(self) -> dict[str, str]:
+        """The ID of the last entry handed over of each stream that had any.
+
+        ``start_id={key: "(" + last for key, last in last_ids.items()}`` begins after
+        them.
+        """
+        return super().last_ids
 
     @property
     def stats(self) -> StreamStats:
@@ -175,7 +187,8 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
         ----------
         frame
             A frame with the column of entry IDs, such as a batch or a part of
-            one; None stands for the last batch.
+            one, and with that of keys if the iterator is over several streams;
+            None stands for the last batch.
 
         Returns
         -------
@@ -185,7 +198,8 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
         Raises
         ------
         ValueError
-            If the iterator has no group, or the frame no entry IDs.
+            If the iterator has no group, or the frame does not say which entries of
+            which stream it has.
         """
         return await self._ack(frame)
 
@@ -202,9 +216,19 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
     def last_id(self) -> str | None:
         """The ID of the last entry handed over, to go on from there.
 
-        ``start_id="(" + last_id`` begins after it.
+        ``start_id="(" + last_id`` begins after it. Of several streams, it is the ID of
+        the last row: see `last_ids`.
         """
         return super().last_id
+
+    @property
+    def last_ids(self) -> dict[str, str]:
+        """The ID of the last entry handed over of each stream that had any.
+
+        ``start_id={key: "(" + last for key, last in last_ids.items()}`` begins after
+        them.
+        """
+        return super().last_ids
 
     @property
     def stats(self) -> StreamStats:
@@ -214,13 +238,13 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
 
 def iter_stream(
     url: str,
-    stream: str,
+    stream: str | Sequence[str],
     schema: SchemaLike | None = None,
     batch_size: int = 100,
     block_ms: int | None = _BLOCK_MS,
     *,
-    start_id: str | int | datetime = "-",
-    end_id: str | int | datetime = "+",
+    start_id: StartLike | Mapping[str, StartLike] = "-",
+    end_id: StartLike = "+",
     count: int | None = None,
     group: str | None = None,
     consumer: str | None = None,
@@ -232,6 +256,8 @@ def iter_stream(
     id_column: str = "_id",
     timestamp_column: str = "_ts",
     sequence_column: str = "_seq",
+    include_key: bool = True,
+    key_column_name: str = "_key",
     strict: bool = True,
     claim_idle_ms: int | None = 300_000,
     include_delivery_count: bool = False,
@@ -389,6 +415,8 @@ def iter_stream(
             id_column=id_column,
             timestamp_column=timestamp_column,
             sequence_column=sequence_column,
+            include_key=include_key,
+            key_column_name=key_column_name,
             strict=strict,
             claim_idle_ms=claim_idle_ms,
             include_delivery_count=include_delivery_count,
@@ -404,14 +432,14 @@ def iter_stream(
 
 def iter_stream_async(
     url: str,
-    stream: str,
+    stream: str | Sequence[str],
     schema: SchemaLike | None = None,
     batch_size: int = 100,
     block_ms: int | None = _BLOCK_MS,
     *,
     batch_timeout_ms: int | EllipsisType | None = ...,
-    start_id: str | int | datetime = "-",
-    end_id: str | int | datetime = "+",
+    start_id: StartLike | Mapping[str, StartLike] = "-",
+    end_id: StartLike = "+",
     count: int | None = None,
     group: str | None = None,
     consumer: str | None = None,
@@ -423,6 +451,8 @@ def iter_stream_async(
     id_column: str = "_id",
     timestamp_column: str = "_ts",
     sequence_column: str = "_seq",
+    include_key: bool = True,
+    key_column_name: str = "_key",
     strict: bool = True,
     claim_idle_ms: int | None = 300_000,
     include_delivery_count: bool = False,
@@ -512,6 +542,8 @@ def iter_stream_async(
             id_column=id_column,
             timestamp_column=timestamp_column,
             sequence_column=sequence_column,
+            include_key=include_key,
+            key_column_name=key_column_name,
             strict=strict,
             claim_idle_ms=claim_idle_ms,
             include_delivery_count=include_delivery_count,

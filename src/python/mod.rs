@@ -13,6 +13,7 @@ mod log;
 mod read_stream;
 mod runtime;
 mod scan_stream;
+mod streams;
 
 use pyo3::prelude::*;
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::batch::{Batch, Part};
 use super::group::{Group, GroupQuery};
 use super::link::{Level, Link, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
-use crate::decode::{Chunk, Decoder, Plan, Table};
+use super::tails::{Tails, TailsQuery};
+use crate::decode::{Decoder, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
@@ -21,23 +23,39 @@ const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 pub enum Query {
     /// A stream's entries, in order.
     Tail(TailQuery),
+    /// Several streams' entries, those of each in order.
+    Tails(TailsQuery),
     /// As a consumer of a group.
     Group(GroupQuery),
+    /// As a consumer of a group of each of several streams.
+    Groups(Vec<GroupQuery>),
 }
 
 impl Query {
+    /// The name of the group, if it is a group read.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => None,
+            Self::Group(query) => Some(&query.consumer.group),
+            Self::Groups(queries) => queries.first().map(|query| &*query.consumer.group),
+        }
+    }
+
     fn stream(&self) -> &str {
         match self {
             Self::Tail(query) => &query.stream,
+            Self::Tails(query) => query.streams.first().map_or("", |(key, _)| key),
             Self::Group(query) => &query.consumer.stream,
+            Self::Groups(queries) => queries.first().map_or("", |query| &query.consumer.stream),
         }
     }
 
     fn read_from(&self) -> ReadFrom {
         match self {
             Self::Tail(query) => query.read_from,
+            Self::Tails(query) => query.read_from,
             // What is given to a consumer is written down.
-            Self::Group(_) => ReadFrom::Master,
+            Self::Group(_) | Self::Groups(_) => ReadFrom::Master,
         }
     }
 }
@@ -95,16 +113,6 @@ pub struct Stats {
     pub claimed: u64,
 }
 
-#[derive(Debug, Clone)]
-struct Batch {
-    chunks: Vec<Chunk>,
-    rows: usize,
-    last: Option<EntryId>,
-    /// What acknowledging the batch acknowledges: its entries, and those that
-    /// were found deleted.
-    ids: Vec<EntryId>,
-}
-
 /// Reads a stream, batch after batch.
 ///
 /// A batch is there until it [was handed over](Self::handed_over). Any future
@@ -127,12 +135,14 @@ pub struct Reader {
     deadline: Option<Instant>,
     /// An error that waits for the rows before it to be handed over.
     error: Option<Error>,
+    /// The stream of rows that do not say themselves of which they are.
+    stream: Arc<str>,
     acknowledging: Option<Batch>,
     ready: Option<Batch>,
     /// Whether it has come to its end, which is for good.
     has_ended: bool,
     last_id: Option<EntryId>,
-    last_batch: Vec<EntryId>,
+    last_batch: Vec<Part>,
     stats: Stats,
 }
 
@@ -141,6 +151,7 @@ impl Reader {
     pub fn new(deployment: Arc<Deployment>, query: Query, plan: Plan, pace: Pace) -> Self {
         let plan = Arc::new(plan.keeping_entry_ids());
         Self {
+            stream: query.stream().into(),
             decoder: Decoder::new(plan.clone()),
             link: Link::new(
                 deployment,
@@ -150,7 +161,13 @@ impl Reader {
             ),
             source: match query {
                 Query::Tail(query) => Source::Tail(Box::new(Tail::new(query, plan.clone()))),
+                Query::Tails(query) => Source::Tails(Box::new(Tails::new(query, plan.clone()))),
                 Query::Group(query) => Source::Group(Box::new(Group::new(query, plan.clone()))),
+                Query::Groups(queries) => {
+                    let groups = queries.into_iter();
+                    let groups = groups.map(|query| Group::new(query, plan.clone()));
+                    Source::Group(Box::new(groups.last().unwrap_or_else(|| todo!())))
+                }
             },
             plan,
             left: pace.count,
@@ -309,18 +326,8 @@ impl Reader {
         let chunks = self.source.rows(&self.decoder).take(wanted);
         self.first_row = None;
         self.is_settled = false;
-        let mut ids: Vec<EntryId> = Vec::new();
-        for chunk in &chunks {
-            ids.extend_from_slice(chunk.entry_ids());
-        }
-        let (rows, last) = (ids.len(), ids.last().copied());
-        ids.extend(self.source.take_deleted());
-        let batch = Batch {
-            chunks,
-            rows,
-            last,
-            ids,
-        };
+        let deleted = self.source.take_deleted();
+        let batch = Batch::new(chunks, &self.stream, deleted);
         match self.source.acknowledges() {
             true => self.acknowledging = Some(batch),
             false => self.ready = Some(batch),
@@ -330,11 +337,11 @@ impl Reader {
     /// Acknowledges the batch that is ready otherwise. It is handed over even if
     /// nobody knows whether it is acknowledged: then that is done again later.
     async fn acknowledge(&mut self) -> Result<()> {
-        let ids = match &self.acknowledging {
-            Some(batch) => batch.ids.clone(),
+        let parts = match &self.acknowledging {
+            Some(batch) => batch.parts.clone(),
             None => return Ok(()),
         };
-        let result = self.source.acknowledge(&mut self.link, &ids).await;
+        let result = self.source.acknowledge(&mut self.link, &parts).await;
         match result {
             Ok(()) => self.link.succeeded(),
             Err(error) if error.is_unreachable() => match self.link.failed(error) {
@@ -342,7 +349,7 @@ impl Reader {
                 Ok(()) if self.pace.all_or_nothing => return Ok(()),
                 Err(_) if self.pace.all_or_nothing => {}
                 result => {
-                    self.source.acknowledge_later(&ids);
+                    self.source.acknowledge_later(&parts);
                     self.error = result.err();
                 }
             },
@@ -388,7 +395,7 @@ impl Reader {
         self.stats.entries += batch.rows as u64;
         self.left = self.left.map(|left| left.saturating_sub(batch.rows));
         self.last_id = batch.last.or(self.last_id);
-        self.last_batch = batch.ids;
+        self.last_batch = batch.parts;
     }
 
     /// The last entry handed over.
@@ -396,8 +403,8 @@ impl Reader {
         self.last_id
     }
 
-    /// What there is to acknowledge of the last batch handed over.
-    pub fn last_batch(&self) -> &[EntryId] {
+    /// What the last batch handed over was made of, by stream.
+    pub fn last_batch(&self) -> &[Part] {
         &self.last_batch
     }
 

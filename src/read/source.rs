@@ -1,12 +1,15 @@
 //! What tails and groups have in common.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Due;
 use super::group::Group;
+use super::batch::Part;
 use super::link::Link;
 use super::tail::Tail;
+use super::tails::Tails;
 use crate::decode::{Chunk, Decoder};
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -123,6 +126,7 @@ impl Rows {
 #[derive(Debug)]
 pub enum Source {
     Tail(Box<Tail>),
+    Tails(Box<Tails>),
     Group(Box<Group>),
 }
 
@@ -131,6 +135,7 @@ macro_rules! delegate {
     ($on:expr, $source:ident => $call:expr) => {
         match $on {
             Source::Tail($source) => $call,
+            Source::Tails($source) => $call,
             Source::Group($source) => $call,
         }
     };
@@ -155,10 +160,7 @@ impl Source {
 
     /// What was under way failed, or nobody waits for it any more.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
-        match self {
-            Self::Tail(tail) => tail.lost(link, decoder),
-            Self::Group(group) => group.lost(link, decoder),
-        }
+        delegate!(self, source => source.lost(link, decoder));
     }
 
     /// The rows that are here. No reply may have come in part.
@@ -194,30 +196,31 @@ impl Source {
     /// Whether batches are acknowledged before they are handed over.
     pub fn acknowledges(&self) -> bool {
         match self {
-            Self::Tail(_) => false,
+            Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.acknowledges(),
         }
     }
 
-    /// Acknowledges entries.
-    pub async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
+    /// Acknowledges the entries of a batch.
+    pub async fn acknowledge(&mut self, link: &mut Link, parts: &[Part]) -> Result<()> {
         match self {
-            Self::Tail(_) => Ok(()),
-            Self::Group(group) => group.acknowledge(link, ids).await,
+            Self::Tail(_) | Self::Tails(_) => Ok(()),
+            Self::Group(group) => group.acknowledge_batch(link, parts).await,
         }
     }
 
-    /// Acknowledges entries some time later, as it could not be done now.
-    pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
-        if let Self::Group(group) = self {
-            group.acknowledge_later(ids);
+    /// Acknowledges them some time later, as it could not be done now.
+    pub fn acknowledge_later(&mut self, parts: &[Part]) {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => {}
+            Self::Group(group) => group.acknowledge_later(parts),
         }
     }
 
     /// Whether entries are still to be acknowledged that could not be before.
     pub fn owes_acknowledgement(&self) -> bool {
         match self {
-            Self::Tail(_) => false,
+            Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.owes_acknowledgement(),
         }
     }
@@ -225,7 +228,7 @@ impl Source {
     /// Acknowledges them.
     pub async fn pay_acknowledgement(&mut self, link: &mut Link) -> Result<()> {
         match self {
-            Self::Tail(_) => Ok(()),
+            Self::Tail(_) | Self::Tails(_) => Ok(()),
             Self::Group(group) => group.pay_acknowledgement(link).await,
         }
     }
@@ -237,18 +240,18 @@ impl Source {
         }
     }
 
-    /// Entries that were found deleted since this was last asked.
-    pub fn take_deleted(&mut self) -> Vec<EntryId> {
+    /// Entries that were found deleted since this was last asked, by stream.
+    pub fn take_deleted(&mut self) -> Vec<(Arc<str>, Vec<EntryId>)> {
         match self {
-            Self::Tail(_) => Vec::new(),
-            Self::Group(group) => group.take_deleted(),
+            Self::Tail(_) | Self::Tails(_) => Vec::new(),
+            Self::Group(group) => group.take_deleted().into_iter().collect(),
         }
     }
 
     /// How many entries were taken over from other consumers.
     pub fn claimed(&self) -> u64 {
         match self {
-            Self::Tail(_) => 0,
+            Self::Tail(_) | Self::Tails(_) => 0,
             Self::Group(group) => group.claimed(),
         }
     }

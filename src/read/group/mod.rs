@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use claims::{Origin, Pending, Suspects};
 
 use super::extent::extent;
+use super::batch::Part;
 use super::link::{Level, Link};
 use super::source::{Ask, Pulled, Request, Rows};
 use super::{expect, receive};
@@ -173,12 +174,16 @@ impl Group {
         self.query.auto_ack
     }
 
-    pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
-        self.unconfirmed.extend_from_slice(ids);
+    pub fn acknowledge_later(&mut self, parts: &[Part]) {
+        for part in parts {
+            self.unconfirmed.extend_from_slice(&part.ids);
+        }
     }
 
-    pub fn take_deleted(&mut self) -> Vec<EntryId> {
-        std::mem::take(&mut self.deleted)
+    /// Entries that were found deleted since this was last asked, if there are any.
+    pub fn take_deleted(&mut self) -> Option<(Arc<str>, Vec<EntryId>)> {
+        let deleted = std::mem::take(&mut self.deleted);
+        (!deleted.is_empty()).then(|| (self.query.consumer.stream.as_str().into(), deleted))
     }
 
     pub fn claimed(&self) -> u64 {
@@ -192,11 +197,19 @@ impl Group {
 
     /// `XACK`. An answer that does not come is an error; to ask again does no
     /// harm.
-    pub async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
+    async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
         let Consumer { stream, group, .. } = &self.query.consumer;
         for piece in ids.chunks(PAGE) {
             link.query(&command::xack(stream, group, piece), stream)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// `XACK` of a batch.
+    pub async fn acknowledge_batch(&mut self, link: &mut Link, parts: &[Part]) -> Result<()> {
+        for part in parts {
+            self.acknowledge(link, &part.ids).await?;
         }
         Ok(())
     }
