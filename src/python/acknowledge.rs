@@ -27,13 +27,7 @@ pub fn ack_entries(
     let deployment = deployment(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
     let entries = [(stream.into(), to_entry_ids(entry_ids)?)];
-    acknowledge_all(
-        py,
-        &deployment,
-        &group,
-        &entries,
-        FirstConnect::FailsFast,
-    )
+    acknowledge_all(py, &deployment, &group, &entries, FirstConnect::FailsFast)
 }
 
 /// The awaitable twin of [`ack_entries`].
@@ -59,10 +53,7 @@ pub fn acknowledge_all(
     entries: &[Entries],
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
-    let (count, notes) = wait(
-        py,
-        acknowledge(deployment, group, entries, first_connect),
-    )??;
+    let (count, notes) = wait(py, acknowledge(deployment, group, entries, first_connect))??;
     log_all(py, &notes)?;
     Ok(count)
 }

@@ -180,10 +180,17 @@ impl<'py> Arguments<'py> {
             starts.push(start.unwrap_or_else(|| oldest.clone()));
         }
         if found < by_key.len() {
-            let is_listed = |key: &Bound<'_, PyAny>| keys.iter().any(|k| key.eq(&**k).unwrap_or(false));
+            let is_listed =
+                |key: &Bound<'_, PyAny>| keys.iter().any(|k| key.eq(&**k).unwrap_or(false));
             let other = by_key.keys().iter().find(|key| !is_listed(key));
-            let other = other.map_or_else(|| Ok(String::new()), |key| key.repr().map(|r| r.to_string()))?;
-            return Err(wrong("start_id", &format!("{other} is not in the list of streams")));
+            let other = other.map_or_else(
+                || Ok(String::new()),
+                |key| key.repr().map(|r| r.to_string()),
+            )?;
+            return Err(wrong(
+                "start_id",
+                &format!("{other} is not in the list of streams"),
+            ));
         }
         Ok(starts)
     }

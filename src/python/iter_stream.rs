@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{acknowledge_all, to_entry_ids};
 use super::arguments::{Arguments, deployment, text};
-use super::streams::Streams;
 use super::frame::Frames;
 use super::log::log;
 use super::runtime::{LocalRuntime, wait_on};
+use super::streams::Streams;
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -158,7 +158,8 @@ impl Shared {
             if let Some(last) = part.last {
                 view.last_ids.insert(part.stream.clone(), last);
             }
-            view.last_batch.push((part.stream.clone(), part.ids.clone()));
+            view.last_batch
+                .push((part.stream.clone(), part.ids.clone()));
         }
         drop(view);
         Ok(Some(frame))

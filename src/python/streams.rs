@@ -70,7 +70,8 @@ impl fmt::Display for Streams {
             Self::One(key) => write!(f, "{key:?}"),
             Self::Several(keys) if keys.len() <= SHOWN => write!(f, "{keys:?}"),
             Self::Several(keys) => {
-                let shown: Vec<String> = keys.iter().take(SHOWN).map(|k| format!("{k:?}")).collect();
+                let shown: Vec<String> =
+                    keys.iter().take(SHOWN).map(|k| format!("{k:?}")).collect();
                 let more = keys.len() - SHOWN;
                 write!(f, "[{}, ... {more} more]", shown.join(", "))
             }

@@ -110,12 +110,7 @@ fn expect(
 }
 
 /// [`expect`] for the reply of several streams, each with at most `most` entries.
-fn expect_streams(
-    connection: &Connection,
-    decoder: &mut Decoder,
-    asked: Vec<Asked>,
-    most: usize,
-) {
+fn expect_streams(connection: &Connection, decoder: &mut Decoder, asked: Vec<Asked>, most: usize) {
     decoder.begin_streams(asked, most);
     if connection.is_asking() {
         decoder.expect_line();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Part};
-use super::group::{Group, GroupQuery};
+use super::group::{Group, GroupQuery, Groups};
 use super::link::{Level, Link, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
@@ -164,9 +164,7 @@ impl Reader {
                 Query::Tails(query) => Source::Tails(Box::new(Tails::new(query, plan.clone()))),
                 Query::Group(query) => Source::Group(Box::new(Group::new(query, plan.clone()))),
                 Query::Groups(queries) => {
-                    let groups = queries.into_iter();
-                    let groups = groups.map(|query| Group::new(query, plan.clone()));
-                    Source::Group(Box::new(groups.last().unwrap_or_else(|| todo!())))
+                    Source::Groups(Box::new(Groups::new(queries, plan.clone())))
                 }
             },
             plan,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Due;
-use super::group::Group;
 use super::batch::Part;
+use super::group::{Group, Groups};
 use super::link::Link;
 use super::tail::Tail;
 use super::tails::Tails;
@@ -128,6 +128,7 @@ pub enum Source {
     Tail(Box<Tail>),
     Tails(Box<Tails>),
     Group(Box<Group>),
+    Groups(Box<Groups>),
 }
 
 /// Calls the same method of whichever source it is.
@@ -137,6 +138,7 @@ macro_rules! delegate {
             Source::Tail($source) => $call,
             Source::Tails($source) => $call,
             Source::Group($source) => $call,
+            Source::Groups($source) => $call,
         }
     };
 }
@@ -198,6 +200,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.acknowledges(),
+            Self::Groups(groups) => groups.acknowledges(),
         }
     }
 
@@ -206,6 +209,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => Ok(()),
             Self::Group(group) => group.acknowledge_batch(link, parts).await,
+            Self::Groups(groups) => groups.acknowledge_batch(link, parts).await,
         }
     }
 
@@ -214,6 +218,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => {}
             Self::Group(group) => group.acknowledge_later(parts),
+            Self::Groups(groups) => groups.acknowledge_later(parts),
         }
     }
 
@@ -222,6 +227,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.owes_acknowledgement(),
+            Self::Groups(groups) => groups.owes_acknowledgement(),
         }
     }
 
@@ -230,13 +236,16 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => Ok(()),
             Self::Group(group) => group.pay_acknowledgement(link).await,
+            Self::Groups(groups) => groups.pay_acknowledgement(link).await,
         }
     }
 
     /// Does not.
     pub fn forget_acknowledgement(&mut self) {
-        if let Self::Group(group) = self {
-            group.forget_acknowledgement();
+        match self {
+            Self::Tail(_) | Self::Tails(_) => {}
+            Self::Group(group) => group.forget_acknowledgement(),
+            Self::Groups(groups) => groups.forget_acknowledgement(),
         }
     }
 
@@ -245,6 +254,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => Vec::new(),
             Self::Group(group) => group.take_deleted().into_iter().collect(),
+            Self::Groups(groups) => groups.take_deleted(),
         }
     }
 
@@ -253,6 +263,7 @@ impl Source {
         match self {
             Self::Tail(_) | Self::Tails(_) => 0,
             Self::Group(group) => group.claimed(),
+            Self::Groups(groups) => groups.claimed(),
         }
     }
 }

@@ -166,7 +166,12 @@ impl Tails {
         let unknown = |(number, stream): (usize, &Position)| {
             matches!(stream.after, After::Last).then_some(number)
         };
-        let unknown: Vec<usize> = self.streams.iter().enumerate().filter_map(unknown).collect();
+        let unknown: Vec<usize> = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter_map(unknown)
+            .collect();
         self.pass(link, &unknown).await?;
         self.is_open = true;
         Ok(())

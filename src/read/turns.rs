@@ -82,9 +82,33 @@ impl Turns {
         self.quiet.retain(|&stream| is_wanted(stream));
     }
 
+    /// How many streams are left.
+    pub fn len(&self) -> usize {
+        self.busy.len() + self.quiet.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a stream, which may have entries.
+    pub fn add(&mut self, stream: usize) {
+        self.busy.push_back(stream);
+        self.silent = 0;
+        self.is_caught_up = false;
+    }
+
+    /// Leaves a stream out; whether it was there.
+    pub fn remove(&mut self, stream: usize) -> bool {
+        let before = self.len();
+        self.retain(|other| other != stream);
+        self.len() < before
+    }
+
     /// Whether each of them was asked and had nothing, since this was last so.
     pub fn take_silence(&mut self) -> bool {
-        let is_silent = self.silent >= self.busy.len() + self.quiet.len();
+        let is_silent = self.silent >= self.len();
         if is_silent {
             self.silent = 0;
         }
@@ -94,8 +118,7 @@ impl Turns {
     /// Whose turn it is, where `budget` entries would be enough; `None` if there
     /// are no streams left. They are out of the turns until there is a reply.
     pub fn next(&mut self, budget: usize, joint: Joint) -> Option<Turn> {
-        let is_of_busy =
-            !self.busy.is_empty() && (self.quiet.is_empty() || !self.busy_were_last);
+        let is_of_busy = !self.busy.is_empty() && (self.quiet.is_empty() || !self.busy_were_last);
         let all_are_quiet = self.busy.is_empty();
         self.busy_were_last = is_of_busy;
         let queue = match is_of_busy {
@@ -119,19 +142,22 @@ impl Turns {
 
     /// There was a reply: `next` says of each stream of the turn what it is now.
     pub fn replied(&mut self, turn: &Turn, entries: usize, next: impl Fn(usize) -> Next) {
+        let mut is_silent = entries == 0;
         for &stream in &turn.streams {
             match next(stream) {
-                Next::Busy => self.busy.push_back(stream),
+                Next::Busy => {
+                    self.busy.push_back(stream);
+                    is_silent = false;
+                }
                 Next::Quiet => self.quiet.push_back(stream),
                 Next::Gone => {}
             }
         }
         let was_enough = entries >= turn.budget;
-        self.is_caught_up =
-            self.busy.is_empty() || (turn.wait == TurnWait::Fully && !was_enough);
-        self.silent = match entries {
-            0 => self.silent + turn.streams.len(),
-            _ => 0,
+        self.is_caught_up = self.busy.is_empty() || (turn.wait == TurnWait::Fully && !was_enough);
+        self.silent = match is_silent {
+            true => self.silent + turn.streams.len(),
+            false => 0,
         };
     }
 
