@@ -280,6 +280,9 @@ def iter_stream(
     time to time, with ``XPENDING`` and ``XCLAIM``), then what is new
     (``XREADGROUP``). Never more is taken than the next batch holds.
 
+    Of a list of streams, the entries of each come in order; one command asks for
+    those of all, and a long backlog of one does not hold up the others.
+
     A connection that is lost is made again, with growing pauses; the iteration
     goes on where it was, and the logger ``polars_redis`` tells of it.
 
@@ -288,7 +291,7 @@ def iter_stream(
     url
         URL of the server, as for `read_stream`.
     stream
-        Key of the stream. It need not exist yet.
+        Key of the stream, or a list of keys. It need not exist yet.
     schema
         Field names and dtypes, as for `read_stream`. Without a schema, each frame
         has the fields of its own entries, as String.
@@ -301,7 +304,8 @@ def iter_stream(
     start_id
         Without a group, the first entry ID to read, as for `read_stream`. With
         one, ``"-"`` or ``">"``; or an entry ID, for this consumer's own pending
-        entries after it, and no others.
+        entries after it, and no others. Of a list of streams, also a mapping of
+        their keys to such values; those that it lacks begin at ``"-"``.
     end_id
         The last entry ID to read; the iteration ends when it has been passed.
         Not with a group.
@@ -323,6 +327,9 @@ def iter_stream(
         (Int64), its sequence number (Int64).
     id_column, timestamp_column, sequence_column
         Names of these columns. They come before the fields.
+    include_key, key_column_name
+        Whether the first column gives the key of each entry's stream (String), and
+        its name; only of a list of streams.
     strict
         Whether a text that does not fit its dtype is an error; if not, it
         becomes null.
@@ -394,6 +401,12 @@ def iter_stream(
     ...     for df in batches:
     ...         print(df.height, batches.ack())
     10 10
+
+    Several streams, of which only one has entries yet:
+
+    >>> df = next(redis.iter_stream("redis://localhost", ["events", "alerts"], count=2))
+    >>> df.select("_key", "action").rows()
+    [('events', 'click'), ('events', 'view')]
     """
     return StreamIterator(
         url,
@@ -482,7 +495,9 @@ def iter_stream_async(
         As for `iter_stream`.
     include_id, include_timestamp, include_sequence
         As for `iter_stream`.
-    id_column, timestamp_column, sequence_column, strict
+    id_column, timestamp_column, sequence_column, include_key, key_column_name
+        As for `iter_stream`.
+    strict
         As for `iter_stream`.
     claim_idle_ms, include_delivery_count, delivery_count_column
         As for `iter_stream`.
