@@ -89,6 +89,14 @@ impl Route {
         &self.deployment
     }
 
+    /// Leads to the server that has another slot from now on; whether it may be
+    /// another server.
+    pub fn turn_to(&mut self, slot: Slot) -> bool {
+        let is_another = slot != self.slot;
+        self.slot = slot;
+        is_another && self.is_in_cluster()
+    }
+
     /// Whether the deployment is known to be a cluster.
     pub fn is_in_cluster(&self) -> bool {
         map_of(&self.deployment).is_some()

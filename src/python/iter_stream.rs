@@ -96,9 +96,12 @@ impl Shared {
         if self.process.swap(process, Ordering::AcqRel) == process {
             return self.check_usable();
         }
-        match self.reader.try_lock() {
-            Ok(mut reader) => reader.iter_mut().for_each(Reader::forget_connection),
-            Err(_) => self.is_orphan.store(true, Ordering::Release),
+        let is_usable = match self.reader.try_lock() {
+            Ok(mut reader) => reader.iter_mut().all(Reader::forget_connection),
+            Err(_) => false,
+        };
+        if !is_usable {
+            self.is_orphan.store(true, Ordering::Release);
         }
         self.check_usable()
     }

@@ -7,6 +7,7 @@ use redis::Value;
 use super::link::{Link, Note, checked};
 use super::scan::RETRY_BUDGET;
 use crate::command;
+use crate::connection::Slot;
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
@@ -55,7 +56,8 @@ pub async fn acknowledge(
         let pieces = ids.chunks(PIECE);
         pieces.map(move |ids| Piece { stream, ids })
     });
-    let pieces: Vec<Piece<'_>> = pieces.collect();
+    let mut pieces: Vec<Piece<'_>> = pieces.collect();
+    pieces.sort_by_key(Piece::slot);
     let mut left = pieces.as_slice();
     let first = left.first().map_or("", |piece| piece.stream);
     let mut link = Link::new(deployment.clone(), first, ReadFrom::Master, RETRY_BUDGET);
@@ -63,8 +65,9 @@ pub async fn acknowledge(
         link.expect_server();
     }
     let mut acknowledged = 0;
-    while !left.is_empty() {
+    while let Some(piece) = left.first() {
         let before = left.len();
+        link.turn_to(piece.slot());
         if let Err(error) = send(&mut link, group, &mut left, &mut acknowledged).await {
             if left.len() < before {
                 link.succeeded();
@@ -76,7 +79,14 @@ pub async fn acknowledge(
     Ok((acknowledged, link.take_notes()))
 }
 
-/// Sends pieces and takes their replies; `left` are those without a reply.
+impl Piece<'_> {
+    fn slot(&self) -> Slot {
+        Slot::of(self.stream.as_bytes())
+    }
+}
+
+/// Sends pieces and takes their replies, in a cluster those of the same slot;
+/// `left` are those without a reply.
 async fn send(
     link: &mut Link,
     group: &str,
@@ -84,10 +94,16 @@ async fn send(
     acknowledged: &mut u64,
 ) -> Result<()> {
     let deployment = link.deployment().clone();
+    let is_in_cluster = link.is_in_cluster();
     let connection = link.ready().await?;
     let (mut in_flight, mut ids_in_flight) = (0, 0);
-    while let Some(&due) = left.first() {
+    let slot = left.first().map(Piece::slot);
+    let is_here = |piece: &Piece<'_>| !is_in_cluster || Some(piece.slot()) == slot;
+    while let Some(&due) = left.first()
+        && is_here(&due)
+    {
         while let Some(piece) = left.get(in_flight)
+            && is_here(piece)
             && in_flight < COMMANDS_IN_FLIGHT
             && ids_in_flight < IDS_IN_FLIGHT
         {

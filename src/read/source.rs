@@ -10,6 +10,7 @@ use super::group::{Group, Groups};
 use super::link::Link;
 use super::tail::Tail;
 use super::tails::Tails;
+use crate::connection::Slot;
 use crate::decode::{Chunk, Decoder};
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -144,6 +145,48 @@ macro_rules! delegate {
 }
 
 impl Source {
+    /// Whether it is of several streams.
+    pub fn is_of_several(&self) -> bool {
+        matches!(self, Self::Tails(_) | Self::Groups(_))
+    }
+
+    /// The name of the group that is read, if one is.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => None,
+            Self::Group(group) => Some(group.name()),
+            Self::Groups(groups) => groups.name(),
+        }
+    }
+
+    /// The same source in parts, by the slots of its streams, each with the key of
+    /// one of its streams; none where all have the same. Nothing may be under way.
+    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+        match self {
+            Self::Tail(_) | Self::Group(_) => Vec::new(),
+            Self::Tails(tails) => {
+                let parts = tails.deal_out(slot_of).into_iter();
+                parts
+                    .map(|(key, part)| (key, Self::Tails(Box::new(part))))
+                    .collect()
+            }
+            Self::Groups(groups) => {
+                let parts = groups.deal_out(slot_of).into_iter();
+                parts
+                    .map(|(key, part)| (key, Self::Groups(Box::new(part))))
+                    .collect()
+            }
+        }
+    }
+
+    /// What is still to be acknowledged, which others do then.
+    pub fn take_unconfirmed(&mut self) -> Vec<Part> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) | Self::Group(_) => Vec::new(),
+            Self::Groups(groups) => groups.take_unconfirmed(),
+        }
+    }
+
     /// Connects, and finds out where to begin.
     pub async fn open(&mut self, link: &mut Link) -> Result<()> {
         delegate!(self, source => source.open(link).await)

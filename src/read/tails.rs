@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::extent::extents;
+use super::legs::by_slot;
 use super::link::Link;
 use super::source::{Ask, Pulled, Request, Rows};
 use super::turns::{Joint, Next, Turn, TurnWait, Turns};
 use super::{AT_ONCE, expect_streams, receive, several};
 use crate::command;
-use crate::connection::Connection;
+use crate::connection::{Connection, Slot};
 use crate::decode::{Asked, ChunkBuilder, Decoder, Plan};
 use crate::deployment::ReadFrom;
 use crate::entry_id::{End, EntryId, IdRange, Start};
@@ -53,7 +54,7 @@ pub(super) struct Tails {
 }
 
 /// How far a stream was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Position {
     key: Arc<str>,
     after: After,
@@ -109,7 +110,10 @@ impl Tails {
             key,
             after: After::start(start).within(end),
         };
-        let streams: Vec<Position> = query.streams.into_iter().map(position).collect();
+        Self::of(query.streams.into_iter().map(position).collect(), end, plan)
+    }
+
+    fn of(streams: Vec<Position>, end: Option<EntryId>, plan: Arc<Plan>) -> Self {
         let mut turns = Turns::new(streams.len());
         turns.retain(|number| streams[number].is_wanted());
         Self {
@@ -124,6 +128,26 @@ impl Tails {
             streams,
             plan,
         }
+    }
+
+    /// The same in parts, by the slots of the streams, each with the key of one of
+    /// them; none where all have the same. No reply may be due.
+    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+        let keys = self.streams.iter().map(|stream| &*stream.key);
+        let slots = by_slot(keys, slot_of);
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let mut rows = std::mem::take(&mut self.rows);
+        let parts = slots.into_values().filter_map(|numbers| {
+            let streams = numbers
+                .into_iter()
+                .map(|number| self.streams[number].clone());
+            let mut part = Self::of(streams.collect(), self.end, self.plan.clone());
+            part.rows = std::mem::take(&mut rows);
+            Some((part.streams.first()?.key.clone(), part))
+        });
+        parts.collect()
     }
 
     pub fn rows(&mut self, decoder: &Decoder) -> &mut Rows {

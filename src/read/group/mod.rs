@@ -166,6 +166,11 @@ impl Group {
         }
     }
 
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.query.consumer.group
+    }
+
     pub fn rows(&mut self, _: &Decoder) -> &mut Rows {
         &mut self.rows
     }

@@ -15,10 +15,12 @@ use redis::{Cmd, Value};
 use super::claims::{Origin, pause_after_sweep, pending_of};
 use super::{Group, GroupQuery, PAGE, Phase, Scope, after_id, is_refusal, without_group};
 use crate::command;
+use crate::connection::Slot;
 use crate::decode::{Asked, ChunkBuilder, Decoder, Plan};
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
 use crate::read::batch::Part;
+use crate::read::legs::by_slot;
 use crate::read::link::{Link, checked};
 use crate::read::source::{Ask, Pulled, Request, Rows};
 use crate::read::turns::{Joint, Next, Turn, TurnWait, Turns};
@@ -81,6 +83,11 @@ impl Groups {
         };
         let groups: Vec<Group> = queries.into_iter().map(group).collect();
         let sweep_from = |group: &Group| group.next_sweep.map(|_| EntryId::MIN);
+        let sweep_from = groups.iter().map(sweep_from).collect();
+        Self::of(groups, sweep_from, plan)
+    }
+
+    fn of(groups: Vec<Group>, sweep_from: Vec<Option<EntryId>>, plan: Arc<Plan>) -> Self {
         let mut made = Self {
             turns: Turns::new(0),
             alone: VecDeque::new(),
@@ -88,7 +95,7 @@ impl Groups {
             active: None,
             unchecked: VecDeque::new(),
             unswept: VecDeque::new(),
-            sweep_from: groups.iter().map(sweep_from).collect(),
+            sweep_from,
             resweep: VecDeque::new(),
             sweep_begun: None,
             next_sweep: None,
@@ -105,6 +112,45 @@ impl Groups {
         };
         (0..made.groups.len()).for_each(|number| made.queue(number));
         made
+    }
+
+    /// The name that all groups have.
+    pub fn name(&self) -> Option<&str> {
+        self.groups.first().map(Group::name)
+    }
+
+    /// The same in parts, by the slots of the streams, each with the key of one of
+    /// them; none where all have the same. Nothing may be under way.
+    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+        let slots = by_slot(self.groups.iter().map(|group| &*group.key), slot_of);
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let groups = std::mem::take(&mut self.groups);
+        let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
+        let mut parts = Vec::new();
+        for numbers in slots.into_values() {
+            let from = numbers
+                .iter()
+                .map(|&number| self.sweep_from[number])
+                .collect();
+            let of_slot = numbers.iter().filter_map(|&number| groups[number].take());
+            let part = Self::of(of_slot.collect(), from, self.plan.clone());
+            if let Some(first) = part.groups.first() {
+                parts.push((first.key.clone(), part));
+            }
+        }
+        if let Some((_, first)) = parts.first_mut() {
+            first.rows = std::mem::take(&mut self.rows);
+            first.deleted = std::mem::take(&mut self.deleted);
+            first.unconfirmed = std::mem::take(&mut self.unconfirmed);
+            first.claimed = self.claimed;
+        }
+        parts
+    }
+
+    pub fn take_unconfirmed(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.unconfirmed)
     }
 
     pub fn rows(&mut self, _: &Decoder) -> &mut Rows {
