@@ -13,7 +13,7 @@ use super::log::log_all;
 use super::runtime::{Background, in_interpreter, wait};
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
-use crate::read::{Entries, FirstConnect, acknowledge};
+use crate::read::{EntriesOf, FirstConnect, acknowledge};
 
 /// Acknowledges entries of a consumer group; how many of them were pending.
 #[pyfunction]
@@ -50,7 +50,7 @@ pub fn acknowledge_all(
     py: Python<'_>,
     deployment: &Arc<Deployment>,
     group: &str,
-    entries: &[Entries],
+    entries: &[EntriesOf],
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
     let (count, notes) = wait(py, acknowledge(deployment, group, entries, first_connect))??;
@@ -63,7 +63,7 @@ pub fn acknowledge_later(
     py: Python<'_>,
     deployment: Arc<Deployment>,
     group: String,
-    entries: Vec<Entries>,
+    entries: Vec<EntriesOf>,
     first_connect: FirstConnect,
 ) -> PyResult<Bound<'_, PyAny>> {
     Background::start(py)?;

@@ -112,7 +112,7 @@ impl<'py> Arguments<'py> {
     pub fn range(&self, stream: String) -> PyResult<RangeQuery> {
         Ok(RangeQuery {
             stream,
-            start: start(&self.get("start_id")?)?,
+            start: self.start()?,
             end: self.end()?,
             count: self.number("count", 0)?,
             condition: Condition::Anything,
@@ -198,7 +198,7 @@ impl<'py> Arguments<'py> {
     fn tail(&self, stream: String) -> PyResult<TailQuery> {
         Ok(TailQuery {
             stream,
-            start: start(&self.get("start_id")?)?,
+            start: self.start()?,
             end: self.end()?,
             read_from: self.read_from()?,
         })
@@ -298,6 +298,10 @@ impl<'py> Arguments<'py> {
             (Some(_), None) => Err(wrong("max_deliveries", "needs dead_letter too")),
             (None, Some(_)) => Err(wrong("dead_letter", "needs max_deliveries too")),
         }
+    }
+
+    fn start(&self) -> PyResult<Start> {
+        start(&self.get("start_id")?)
     }
 
     fn end(&self) -> PyResult<End> {

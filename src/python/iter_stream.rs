@@ -20,7 +20,7 @@ use super::streams::Streams;
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
 use crate::error::Result;
-use crate::read::{Entries, FirstConnect, Reader, Stats, Step};
+use crate::read::{EntriesOf, FirstConnect, Reader, Stats, Step};
 
 /// What both kinds of iterator are made of: a reader that one caller at a time
 /// advances, and what others may look at meanwhile.
@@ -44,7 +44,7 @@ struct View {
     last_id: Option<EntryId>,
     /// Of each stream.
     last_ids: HashMap<Arc<str>, EntryId>,
-    last_batch: Vec<Entries>,
+    last_batch: Vec<EntriesOf>,
     stats: Stats,
 }
 
@@ -179,7 +179,7 @@ impl Shared {
     pub fn to_acknowledge(
         &self,
         frame: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(String, Vec<Entries>)> {
+    ) -> PyResult<(String, Vec<EntriesOf>)> {
         let Some(group) = self.group.clone() else {
             return Err(PyValueError::new_err(
                 "ack: only for an iterator with a group",
@@ -193,7 +193,7 @@ impl Shared {
     }
 
     /// The entries of a frame, by stream.
-    fn entries_of(&self, frame: &Bound<'_, PyAny>) -> PyResult<Vec<Entries>> {
+    fn entries_of(&self, frame: &Bound<'_, PyAny>) -> PyResult<Vec<EntriesOf>> {
         let Some(id_column) = &self.columns.id else {
             return Err(PyValueError::new_err(
                 "ack: a frame without a column of entry IDs (include_id=False) does not say \
@@ -216,7 +216,7 @@ impl Shared {
         let ids = to_entry_ids(&column_of(frame, id_column, "entry IDs")?)?;
         let rows = column_of(frame, key_column, "keys")?;
         let known = keys.iter().map(|key| (&**key, (key.clone(), Vec::new())));
-        let mut by_key: HashMap<&str, Entries> = known.collect();
+        let mut by_key: HashMap<&str, EntriesOf> = known.collect();
         for (key, id) in rows.try_iter()?.zip(ids) {
             let key = text(key_column, &key?)?;
             let Some((_, ids)) = by_key.get_mut(&*key) else {

@@ -28,8 +28,8 @@ pub enum FirstConnect {
     IsRetried,
 }
 
-/// Entries of a stream.
-pub type Entries = (Arc<str>, Vec<EntryId>);
+/// EntriesOf of a stream.
+pub type EntriesOf = (Arc<str>, Vec<EntryId>);
 
 /// One command's part of them.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ struct Piece<'a> {
 pub async fn acknowledge(
     deployment: &Arc<Deployment>,
     group: &str,
-    entries: &[Entries],
+    entries: &[EntriesOf],
     first_connect: FirstConnect,
 ) -> Result<(u64, Vec<Note>)> {
     let pieces = entries.iter().flat_map(|(stream, ids)| {

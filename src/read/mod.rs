@@ -29,7 +29,7 @@ mod windows;
 
 use std::time::Duration;
 
-pub use acknowledge::{Entries, FirstConnect, acknowledge};
+pub use acknowledge::{EntriesOf, FirstConnect, acknowledge};
 pub use batch::Part;
 pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};

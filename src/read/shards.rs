@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
-use super::acknowledge::{Entries, FirstConnect, acknowledge};
+use super::acknowledge::{EntriesOf, FirstConnect, acknowledge};
 use super::batch::Part;
 use super::legs::{Leg, Maker, Tally};
 use super::link::Note;
@@ -72,7 +72,7 @@ struct Place {
     is_caught_up: bool,
     /// Whether it had nothing.
     is_silent: bool,
-    /// Entries that it was asked for.
+    /// EntriesOf that it was asked for.
     asked: usize,
     tally: Tally,
 }
@@ -308,7 +308,7 @@ impl Shards {
         let entries = parts
             .iter()
             .map(|part| (part.stream.clone(), part.ids.clone()));
-        let entries: Vec<Entries> = entries.collect();
+        let entries: Vec<EntriesOf> = entries.collect();
         let deployment = &self.maker.deployment;
         let done = acknowledge(deployment, group, &entries, FirstConnect::IsRetried).await;
         done.map(|(_, notes)| self.notes.extend(notes))
