@@ -26,6 +26,26 @@ pub fn xread(stream: &str, after: EntryId, count: usize, block: Option<Duration>
     cmd
 }
 
+/// `XREAD` of several streams: up to `count` entries of each after an ID of its
+/// own, waiting up to `block` for the first of any.
+pub fn xread_all<'a>(
+    streams: impl Iterator<Item = (&'a str, EntryId)> + Clone,
+    count: usize,
+    block: Option<Duration>,
+) -> Cmd {
+    let mut cmd = redis::cmd("XREAD");
+    cmd.arg("COUNT").arg(count);
+    arg_block(&mut cmd, block);
+    cmd.arg("STREAMS");
+    for (stream, _) in streams.clone() {
+        cmd.arg(stream);
+    }
+    for (_, after) in streams {
+        cmd.arg(after.to_string());
+    }
+    cmd
+}
+
 /// A consumer of a group of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {
@@ -51,11 +71,38 @@ impl Consumer {
     }
 
     fn read(&self, count: usize, block: Option<Duration>, after: &str) -> Cmd {
+        let mut cmd = self.read_command(count, block);
+        cmd.arg(&self.stream).arg(after);
+        cmd
+    }
+
+    /// `XREADGROUP` of several streams of which it is a consumer, up to `count`
+    /// entries of each: new ones, or its own pending ones after an ID.
+    pub fn read_all<'a>(
+        &self,
+        streams: impl Iterator<Item = (&'a str, Option<EntryId>)> + Clone,
+        count: usize,
+        block: Option<Duration>,
+    ) -> Cmd {
+        let mut cmd = self.read_command(count, block);
+        for (stream, _) in streams.clone() {
+            cmd.arg(stream);
+        }
+        for (_, after) in streams {
+            match after {
+                Some(after) => cmd.arg(after.to_string()),
+                None => cmd.arg(">"),
+            };
+        }
+        cmd
+    }
+
+    fn read_command(&self, count: usize, block: Option<Duration>) -> Cmd {
         let mut cmd = redis::cmd("XREADGROUP");
         cmd.arg("GROUP").arg(&self.group).arg(&self.name);
         cmd.arg("COUNT").arg(count);
         arg_block(&mut cmd, block);
-        cmd.arg("STREAMS").arg(&self.stream).arg(after);
+        cmd.arg("STREAMS");
         cmd
     }
 

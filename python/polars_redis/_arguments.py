@@ -25,6 +25,9 @@ Any iterable of pairs works. But a mapping is an iterable too: were that said he
 would not know what to take a dict of classes and instances for.
 """
 
+StartLike: TypeAlias = "str | int | datetime"
+"""An entry ID, the milliseconds of one, or the moment that these stand for."""
+
 ReadFrom: TypeAlias = Literal["master", "replica"]
 """Which servers a stream is read from."""
 
@@ -40,7 +43,7 @@ _INCLUDES = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def to_bound(parameter: str, value: str | int | datetime) -> str | int:
+def to_bound(parameter: str, value: StartLike) -> str | int:
     """Turn a datetime into the millisecond it falls in; naive means UTC."""
     if not isinstance(value, datetime):
         return value
@@ -49,6 +52,15 @@ def to_bound(parameter: str, value: str | int | datetime) -> str | int:
         msg = f"{parameter}: {value} is before 1970, where no entry ID can be"
         raise ValueError(msg)
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def to_starts(
+    start_id: StartLike | Mapping[str, StartLike],
+) -> str | int | dict[str, str | int]:
+    """Turn the datetimes of a start, or of one a stream, into milliseconds."""
+    if isinstance(start_id, Mapping):
+        return {key: to_bound("start_id", value) for key, value in start_id.items()}
+    return to_bound("start_id", start_id)
 
 
 def to_fields(
@@ -85,8 +97,8 @@ def _to_dtype(name: str, dtype: Any) -> DataType | DataTypeClass:
 def options(
     *,
     schema: SchemaLike | None,
-    start_id: str | int | datetime,
-    end_id: str | int | datetime,
+    start_id: StartLike | Mapping[str, StartLike],
+    end_id: StartLike,
     include_id: bool,
     include_timestamp: bool,
     include_sequence: bool,
@@ -105,7 +117,7 @@ def options(
     """Bring the arguments of a read into the form that the core takes."""
     return {
         "schema": to_fields(schema),
-        "start_id": to_bound("start_id", start_id),
+        "start_id": to_starts(start_id),
         "end_id": to_bound("end_id", end_id),
         "id_column": column_name("id_column", id_column, include=include_id),
         "timestamp_column": column_name(

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
-from polars_redis._arguments import ReadFrom, SchemaLike, options
+from polars_redis._arguments import ReadFrom, SchemaLike, StartLike, options
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
     from types import EllipsisType
 
     import polars as pl
@@ -90,7 +90,8 @@ class StreamIterator(_core.StreamIterator):
         ----------
         frame
             A frame with the column of entry IDs, such as a batch or a part of
-            one; None stands for the last batch.
+            one, and with that of keys if the iterator is over several streams;
+            None stands for the last batch.
 
         Returns
         -------
@@ -100,7 +101,8 @@ class StreamIterator(_core.StreamIterator):
         Raises
         ------
         ValueError
-            If the iterator has no group, or the frame no entry IDs.
+            If the iterator has no group, or the frame does not say which entries of
+            which stream it has.
         """
         return super().ack(frame)
 
@@ -117,9 +119,19 @@ class StreamIterator(_core.StreamIterator):
     def last_id(self) -> str | None:
         """The ID of the last entry handed over, to go on from there.
 
-        ``start_id="(" + last_id`` begins after it.
+        ``start_id="(" + last_id`` begins after it. Of several streams, it is the ID of
+        the last row: see `last_ids`.
         """
         return super().last_id
+
+    @property
+    def last_ids(self) -> dict[str, str]:
+        """The ID of the last entry handed over of each stream that had any.
+
+        ``start_id={key: "(" + last for key, last in last_ids.items()}`` begins after
+        them.
+        """
+        return super().last_ids
 
     @property
     def stats(self) -> StreamStats:
@@ -175,7 +187,8 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
         ----------
         frame
             A frame with the column of entry IDs, such as a batch or a part of
-            one; None stands for the last batch.
+            one, and with that of keys if the iterator is over several streams;
+            None stands for the last batch.
 
         Returns
         -------
@@ -185,7 +198,8 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
         Raises
         ------
         ValueError
-            If the iterator has no group, or the frame no entry IDs.
+            If the iterator has no group, or the frame does not say which entries of
+            which stream it has.
         """
         return await self._ack(frame)
 
@@ -202,9 +216,19 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
     def last_id(self) -> str | None:
         """The ID of the last entry handed over, to go on from there.
 
-        ``start_id="(" + last_id`` begins after it.
+        ``start_id="(" + last_id`` begins after it. Of several streams, it is the ID of
+        the last row: see `last_ids`.
         """
         return super().last_id
+
+    @property
+    def last_ids(self) -> dict[str, str]:
+        """The ID of the last entry handed over of each stream that had any.
+
+        ``start_id={key: "(" + last for key, last in last_ids.items()}`` begins after
+        them.
+        """
+        return super().last_ids
 
     @property
     def stats(self) -> StreamStats:
@@ -214,13 +238,13 @@ class AsyncStreamIterator(_core.AsyncStreamIterator):
 
 def iter_stream(
     url: str,
-    stream: str,
+    stream: str | Sequence[str],
     schema: SchemaLike | None = None,
     batch_size: int = 100,
     block_ms: int | None = _BLOCK_MS,
     *,
-    start_id: str | int | datetime = "-",
-    end_id: str | int | datetime = "+",
+    start_id: StartLike | Mapping[str, StartLike] = "-",
+    end_id: StartLike = "+",
     count: int | None = None,
     group: str | None = None,
     consumer: str | None = None,
@@ -232,6 +256,8 @@ def iter_stream(
     id_column: str = "_id",
     timestamp_column: str = "_ts",
     sequence_column: str = "_seq",
+    include_key: bool = True,
+    key_column_name: str = "_key",
     strict: bool = True,
     claim_idle_ms: int | None = 300_000,
     include_delivery_count: bool = False,
@@ -254,6 +280,9 @@ def iter_stream(
     time to time, with ``XPENDING`` and ``XCLAIM``), then what is new
     (``XREADGROUP``). Never more is taken than the next batch holds.
 
+    Of a list of streams, the entries of each come in order; one command asks for
+    those of all, and a long backlog of one does not hold up the others.
+
     A connection that is lost is made again, with growing pauses; the iteration
     goes on where it was, and the logger ``polars_redis`` tells of it.
 
@@ -262,7 +291,7 @@ def iter_stream(
     url
         URL of the server, as for `read_stream`.
     stream
-        Key of the stream. It need not exist yet.
+        Key of the stream, or a list of keys. It need not exist yet.
     schema
         Field names and dtypes, as for `read_stream`. Without a schema, each frame
         has the fields of its own entries, as String.
@@ -275,7 +304,8 @@ def iter_stream(
     start_id
         Without a group, the first entry ID to read, as for `read_stream`. With
         one, ``"-"`` or ``">"``; or an entry ID, for this consumer's own pending
-        entries after it, and no others.
+        entries after it, and no others. Of a list of streams, also a mapping of
+        their keys to such values; those that it lacks begin at ``"-"``.
     end_id
         The last entry ID to read; the iteration ends when it has been passed.
         Not with a group.
@@ -297,6 +327,9 @@ def iter_stream(
         (Int64), its sequence number (Int64).
     id_column, timestamp_column, sequence_column
         Names of these columns. They come before the fields.
+    include_key, key_column_name
+        Whether the first column gives the key of each entry's stream (String), and
+        its name; only of a list of streams.
     strict
         Whether a text that does not fit its dtype is an error; if not, it
         becomes null.
@@ -368,6 +401,12 @@ def iter_stream(
     ...     for df in batches:
     ...         print(df.height, batches.ack())
     10 10
+
+    Several streams, of which only one has entries yet:
+
+    >>> df = next(redis.iter_stream("redis://localhost", ["events", "alerts"], count=2))
+    >>> df.select("_key", "action").rows()
+    [('events', 'click'), ('events', 'view')]
     """
     return StreamIterator(
         url,
@@ -389,6 +428,8 @@ def iter_stream(
             id_column=id_column,
             timestamp_column=timestamp_column,
             sequence_column=sequence_column,
+            include_key=include_key,
+            key_column_name=key_column_name,
             strict=strict,
             claim_idle_ms=claim_idle_ms,
             include_delivery_count=include_delivery_count,
@@ -404,14 +445,14 @@ def iter_stream(
 
 def iter_stream_async(
     url: str,
-    stream: str,
+    stream: str | Sequence[str],
     schema: SchemaLike | None = None,
     batch_size: int = 100,
     block_ms: int | None = _BLOCK_MS,
     *,
     batch_timeout_ms: int | EllipsisType | None = ...,
-    start_id: str | int | datetime = "-",
-    end_id: str | int | datetime = "+",
+    start_id: StartLike | Mapping[str, StartLike] = "-",
+    end_id: StartLike = "+",
     count: int | None = None,
     group: str | None = None,
     consumer: str | None = None,
@@ -423,6 +464,8 @@ def iter_stream_async(
     id_column: str = "_id",
     timestamp_column: str = "_ts",
     sequence_column: str = "_seq",
+    include_key: bool = True,
+    key_column_name: str = "_key",
     strict: bool = True,
     claim_idle_ms: int | None = 300_000,
     include_delivery_count: bool = False,
@@ -452,7 +495,9 @@ def iter_stream_async(
         As for `iter_stream`.
     include_id, include_timestamp, include_sequence
         As for `iter_stream`.
-    id_column, timestamp_column, sequence_column, strict
+    id_column, timestamp_column, sequence_column, include_key, key_column_name
+        As for `iter_stream`.
+    strict
         As for `iter_stream`.
     claim_idle_ms, include_delivery_count, delivery_count_column
         As for `iter_stream`.
@@ -512,6 +557,8 @@ def iter_stream_async(
             id_column=id_column,
             timestamp_column=timestamp_column,
             sequence_column=sequence_column,
+            include_key=include_key,
+            key_column_name=key_column_name,
             strict=strict,
             claim_idle_ms=claim_idle_ms,
             include_delivery_count=include_delivery_count,

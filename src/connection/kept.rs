@@ -65,6 +65,7 @@ pub(super) fn take(address: &Arc<Address>) -> Option<Connection> {
                 sent: 0,
                 in_query: false,
                 is_asking: false,
+                looks_out: true,
             });
         }
     }

@@ -76,6 +76,8 @@ pub struct Connection {
     /// Whether each command is preceded by `ASKING`, as its key is on its way here
     /// from another server of the cluster, and each reply by the one to that.
     is_asking: bool,
+    /// Whether it may look out for bytes, with nothing else done on its thread.
+    looks_out: bool,
 }
 
 /// Bytes received and not consumed.
@@ -156,6 +158,7 @@ impl Connection {
             sent: 0,
             in_query: false,
             is_asking: false,
+            looks_out: true,
         };
         handshake::introduce(&mut connection).await?;
         Ok(connection)
@@ -185,6 +188,12 @@ impl Connection {
     /// the cluster: a line that says OK precedes each reply then.
     pub(crate) fn ask(&mut self) {
         self.is_asking = true;
+    }
+
+    /// Others have something to do on the same thread: from now on it sleeps until
+    /// bytes come.
+    pub fn share_the_thread(&mut self) {
+        self.looks_out = false;
     }
 
     /// Whether a line that says OK precedes each reply.
@@ -241,7 +250,7 @@ impl Connection {
 
     fn look_out(&mut self) -> Result<()> {
         let begun = Instant::now();
-        while self.inbox.is_empty() && begun.elapsed() < PATIENCE {
+        while self.looks_out && self.inbox.is_empty() && begun.elapsed() < PATIENCE {
             let received = self.transport.try_read(&mut self.inbox.buffer);
             match received {
                 // The end of the connection is seen again below.

@@ -109,6 +109,19 @@ impl Route {
         self.has_entered
     }
 
+    /// Leads to the server that has another slot from now on; whether it may be
+    /// another server.
+    pub fn turn_to(&mut self, slot: Slot) -> bool {
+        let is_another = slot != self.slot;
+        self.slot = slot;
+        is_another && self.is_in_cluster()
+    }
+
+    /// Whether the deployment is known to be a cluster.
+    pub fn is_in_cluster(&self) -> bool {
+        map_of(&self.deployment).is_some()
+    }
+
     /// Something to tell of the connection that was made last.
     pub fn take_told(&mut self) -> Option<String> {
         self.told.take()

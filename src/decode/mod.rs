@@ -41,8 +41,33 @@ pub enum Shape {
     /// An array of entries: `XRANGE`, `XCLAIM`.
     Entries,
     /// One stream's key and its array of entries, or nothing: `XREAD` and
-    /// `XREADGROUP` of one stream.
+    /// `XREADGROUP` of one stream. Those of several have
+    /// [their own beginning](Decoder::begin_streams).
     OneStream,
+}
+
+/// One of several streams that a command asks for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its key.
+    pub key: Arc<str>,
+    /// The IDs that may come.
+    pub range: IdRange,
+    /// The last ID that gets a row.
+    pub end: EntryId,
+}
+
+/// What came of one of several streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// Which of those that were asked for it is.
+    pub at: usize,
+    /// Entries that the reply has of it, be they decoded or not.
+    pub entries: usize,
+    /// The last entry that was decoded whole.
+    pub last: Option<EntryId>,
+    /// Entries that are pending, and were deleted from the stream.
+    pub deleted: Vec<EntryId>,
 }
 
 /// How far a push came.
@@ -139,14 +164,30 @@ impl Decoder {
     /// Gets ready for a reply of at most `most` entries, which must lie in
     /// `range`, in order.
     pub fn begin_reply(&mut self, shape: Shape, range: IdRange, most: usize) {
-        self.tokens = Tokenizer::new();
-        self.is_line_due = false;
         self.entries.at = match shape {
             Shape::Entries => At::Entries,
             Shape::OneStream => At::Streams,
         };
         self.entries.allowed = range;
+        self.entries.asked.clear();
+        self.begin(most);
+    }
+
+    /// Gets ready for the reply to `XREAD` or `XREADGROUP` of several streams, of
+    /// at most `most` entries each. Each stream's must lie in its range, in order.
+    /// The chunk is told which stream its rows are of.
+    pub fn begin_streams(&mut self, asked: Vec<Asked>, most: usize) {
+        self.entries.at = At::Streams;
+        self.entries.asked = asked;
+        self.begin(most);
+    }
+
+    fn begin(&mut self, most: usize) {
+        self.tokens = Tokenizer::new();
+        self.is_line_due = false;
         self.entries.most = most;
+        self.entries.streams_left = 0;
+        self.entries.came.clear();
         self.entries.deleted.clear();
         self.entries.nulls = 0;
         self.entries.first = None;
@@ -193,6 +234,7 @@ impl Decoder {
                     let entries = self.entries.in_reply;
                     return Ok(Progress::Done { entries });
                 }
+                self.entries.go_on_to_stream();
             }
             let payload = self.entries.wanted_payload();
             match self.tokens.next(input, payload)? {
@@ -226,6 +268,21 @@ impl Decoder {
     /// first to the last; those without a row count too.
     pub fn ids(&self) -> Option<IdRange> {
         IdRange::new(self.entries.first?, self.entries.last?)
+    }
+
+    /// What came of the streams that were asked for, in the order of the reply;
+    /// the last of them may have come in part. Nothing of those that it does not
+    /// name.
+    pub fn came(&mut self) -> &[Came] {
+        self.entries.note_came();
+        &self.entries.came
+    }
+
+    /// The key of the stream, of several, whose entries came in last.
+    pub fn stream(&self) -> &str {
+        let last = self.entries.came.last();
+        let stream = last.and_then(|came| self.entries.asked.get(came.at));
+        stream.map_or("", |stream| &stream.key)
     }
 
     /// Forgets the field names that were discovered, if there are too many to
@@ -275,7 +332,13 @@ struct Entries {
     /// By position in the entry.
     predictions: Vec<Prediction>,
     at: At,
-    /// Entries of the reply that have not begun.
+    /// Where several streams are asked for, which.
+    asked: Vec<Asked>,
+    /// Streams of the reply that have not begun.
+    streams_left: usize,
+    /// What came of those that have.
+    came: Vec<Came>,
+    /// Entries of the reply, or of the stream, that have not begun.
     entries_left: usize,
     in_reply: usize,
     /// Fields of the entry that have not begun, and how many it has.
@@ -284,7 +347,8 @@ struct Entries {
     /// Where the value of the current field goes.
     target: Target,
     id: EntryId,
-    /// The first and the last entry of the reply that were decoded whole.
+    /// The first and the last entry of the reply, or of the stream, that were
+    /// decoded whole.
     first: Option<EntryId>,
     last: Option<EntryId>,
     /// IDs that may come, and how many.
@@ -311,6 +375,9 @@ impl Entries {
             plan,
             predictions: Vec::new(),
             at: At::Entries,
+            asked: Vec::new(),
+            streams_left: 0,
+            came: Vec::new(),
             entries_left: 0,
             in_reply: 0,
             fields_left: 0,
@@ -329,7 +396,53 @@ impl Entries {
     }
 
     fn is_done(&self) -> bool {
-        self.at == At::Entry && self.entries_left == 0
+        self.at == At::Entry && self.entries_left == 0 && self.streams_left == 0
+    }
+
+    /// After the last entry of a stream, another stream is due.
+    fn go_on_to_stream(&mut self) {
+        if self.at == At::Entry && self.entries_left == 0 {
+            self.at = At::Stream;
+        }
+    }
+
+    /// The entries that follow are of the stream with this key, if it is one of
+    /// several.
+    fn begin_stream(&mut self, key: &[u8], chunk: &mut ChunkBuilder) -> Result<(), Fault> {
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        self.note_came();
+        // Streams come in the order in which they were asked for.
+        let next = self.came.last().map_or(0, |came| came.at + 1);
+        let mut rest = self.asked.iter().enumerate().skip(next);
+        let found = rest.find(|(_, stream)| stream.key.as_bytes() == key);
+        let Some((at, stream)) = found else {
+            return Err(Fault::Protocol(format!(
+                "{} where the key of a stream that was asked for was due",
+                shorten(key)
+            )));
+        };
+        chunk.begin_stream(&stream.key);
+        self.allowed = stream.range;
+        self.end = stream.end;
+        self.first = None;
+        self.last = None;
+        self.came.push(Came {
+            at,
+            entries: 0,
+            last: None,
+            deleted: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Notes what has come of the current stream so far.
+    fn note_came(&mut self) {
+        if let Some(came) = self.came.last_mut() {
+            came.last = self.last;
+            came.deleted.append(&mut self.deleted);
+        }
     }
 
     fn wanted_payload(&self) -> Payload {
@@ -399,12 +512,24 @@ impl Entries {
             (At::Streams | At::Entries, Token::Error(text)) => {
                 return Err(Fault::Server(String::from_utf8_lossy(text).into_owned()));
             }
-            (At::Streams, Token::Array(1)) => self.at = At::Stream,
-            (At::Stream, Token::Array(2)) => self.at = At::Key,
-            (At::Key, Token::Bulk(_)) => self.at = At::Entries,
+            (At::Streams, Token::Array(streams @ 1..)) if streams <= self.asked.len().max(1) => {
+                self.streams_left = streams;
+                self.at = At::Stream;
+            }
+            (At::Stream, Token::Array(2)) => {
+                self.streams_left -= 1;
+                self.at = At::Key;
+            }
+            (At::Key, Token::Bulk(key)) => {
+                self.begin_stream(key, chunk)?;
+                self.at = At::Entries;
+            }
             (At::Entries, Token::Array(entries)) if entries <= self.most => {
+                if let Some(came) = self.came.last_mut() {
+                    came.entries = entries;
+                }
                 self.entries_left = entries;
-                self.in_reply = entries;
+                self.in_reply += entries;
                 self.at = At::Entry;
             }
             (At::Streams, Token::Array(0)) | (At::Streams | At::Entries, Token::Null) => {

@@ -547,3 +547,201 @@ fn the_front_of_a_chunk_is_taken_off_without_a_trace_in_the_rest() {
     assert_eq!(rest.split_front(9).rows(), 1);
     assert_eq!(rest.rows(), 0);
 }
+
+// -- several streams -----------------------------------------------------------
+
+fn keyed_plan() -> Arc<Plan> {
+    let ids = IdColumns {
+        key: Some("_key".into()),
+        id: Some("_id".into()),
+        ..IdColumns::default()
+    };
+    let plan = Plan::new(ids, Fields::Discover, OnMisfit::Raise).unwrap();
+    Arc::new(plan.keeping_entry_ids())
+}
+
+/// Those that are asked for: after 0-0, 1-0 and 2-0, the last of them up to 5-0.
+fn asked() -> Vec<Asked> {
+    let streams = [("a", 0, u64::MAX), ("b", 1, u64::MAX), ("c", 2, 5)];
+    let asked = streams.map(|(key, after, end)| Asked {
+        key: key.into(),
+        range: IdRange::new(EntryId::new(after, 1), EntryId::MAX).unwrap(),
+        end: EntryId::new(end, u64::MAX),
+    });
+    asked.into()
+}
+
+/// The reply of several streams that a server would send.
+fn reply_of_streams(streams: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", streams.len()).into_bytes();
+    for (key, entries) in streams {
+        bytes.extend(format!("*2\r\n${}\r\n{key}\r\n", key.len()).as_bytes());
+        bytes.extend(entries);
+    }
+    bytes
+}
+
+fn three_streams() -> Vec<u8> {
+    let first = reply(&[("1-0", &["n", "1"]), ("2-0", &["n", "2", "other", "x"])]);
+    let last = reply(&[("3-0", &["n", "5"]), ("6-0", &["n", "beyond the end"])]);
+    // The second has nothing.
+    reply_of_streams(&[("a", first), ("c", last)])
+}
+
+fn came(at: usize, entries: usize, last: u64) -> Came {
+    Came {
+        at,
+        entries,
+        last: Some(EntryId::new(last, 0)),
+        deleted: Vec::new(),
+    }
+}
+
+#[test]
+fn a_reply_of_several_streams_may_be_cut_anywhere() {
+    let plan = keyed_plan();
+    let bytes = three_streams();
+    let pieces = (0..=bytes.len()).map(|cut| {
+        let (head, tail) = bytes.split_at(cut);
+        vec![head, tail]
+    });
+    for pieces in pieces.chain([bytes.chunks(1).collect()]) {
+        let mut decoder = Decoder::new(plan.clone());
+        let mut chunk = ChunkBuilder::with_room(&plan, 0);
+        decoder.begin_streams(asked(), 2);
+        let mut progress = Progress::NeedMore;
+        for mut piece in pieces {
+            if !piece.is_empty() {
+                progress = decoder.decode(&mut piece, &mut chunk).unwrap();
+            }
+        }
+        assert_eq!(progress, Progress::Done { entries: 4 });
+        assert_eq!(decoder.came(), [came(0, 2, 2), came(2, 2, 6)]);
+        let chunk = chunk.finish();
+        let runs: Vec<_> = chunk.streams().map(|(key, rows)| (&**key, rows)).collect();
+        assert_eq!(runs, [("a", 2), ("c", 1)]);
+        let table = Table::new(&plan, decoder.names(), vec![chunk]);
+        assert_eq!(
+            strings(&table, "_key"),
+            ["a", "a", "c"].map(|key| Some(key.to_owned()))
+        );
+        assert_eq!(
+            strings(&table, "n"),
+            ["1", "2", "5"].map(|n| Some(n.to_owned()))
+        );
+    }
+}
+
+#[test]
+fn a_truncated_reply_of_several_streams_says_how_far_each_came() {
+    let plan = keyed_plan();
+    let bytes = three_streams();
+    let mut rows_before = 0;
+    for end in 0..bytes.len() {
+        let mut decoder = Decoder::new(plan.clone());
+        let mut chunk = ChunkBuilder::with_room(&plan, 0);
+        decoder.begin_streams(asked(), 2);
+        let progress = decoder.decode(&mut &bytes[..end], &mut chunk);
+        assert_eq!(progress, Ok(Progress::NeedMore), "{end}");
+        decoder.abandon(&mut chunk);
+        assert!(chunk.rows() >= rows_before);
+        rows_before = chunk.rows();
+        let last_of = |at: usize, came: &[Came]| {
+            let of_stream = came.iter().find(|came| came.at == at);
+            of_stream.and_then(|came| came.last).map(|id| id.ms)
+        };
+        let came = decoder.came().to_vec();
+        let expected = match rows_before {
+            0 => None,
+            rows => Some(rows.min(2) as u64),
+        };
+        assert_eq!(last_of(0, &came), expected, "{end}");
+        assert_eq!(last_of(2, &came), (rows_before == 3).then_some(3), "{end}");
+        // The same decoder goes on with another reply.
+        decoder.begin_streams(asked(), 2);
+        let next = reply_of_streams(&[("b", reply(&[("7-0", &[])]))]);
+        let decoded = decoder.decode(&mut next.as_slice(), &mut chunk);
+        assert_eq!(decoded, Ok(Progress::Done { entries: 1 }));
+        let chunk = chunk.finish();
+        let last = chunk.streams().last().map(|(key, rows)| (&**key, rows));
+        assert_eq!(last, Some(("b", 1)), "{end}");
+    }
+    assert_eq!(rows_before, 3);
+}
+
+#[test]
+fn streams_that_have_nothing_or_deleted_entries_only() {
+    let plan = keyed_plan();
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    for nothing in [&b"*-1\r\n"[..], b"*0\r\n"] {
+        decoder.begin_streams(asked(), 2);
+        let decoded = decoder.decode(&mut &nothing[..], &mut chunk);
+        assert_eq!(decoded, Ok(Progress::Done { entries: 0 }));
+        assert_eq!(decoder.came(), []);
+    }
+    // As XREADGROUP shows pending entries that were deleted.
+    let deleted = b"*1\r\n*2\r\n$3\r\n4-0\r\n*-1\r\n".to_vec();
+    let bytes = reply_of_streams(&[("a", reply(&[])), ("b", deleted)]);
+    decoder.begin_streams(asked(), 2);
+    let decoded = decoder.decode(&mut bytes.as_slice(), &mut chunk);
+    assert_eq!(decoded, Ok(Progress::Done { entries: 1 }));
+    let [first, second] = decoder.came() else {
+        panic!("both came")
+    };
+    assert_eq!((first.entries, first.last), (0, None));
+    assert_eq!(second.deleted, [EntryId::new(4, 0)]);
+    assert_eq!(chunk.rows(), 0);
+}
+
+#[test]
+fn a_reply_of_streams_that_were_not_asked_for_is_refused() {
+    let plan = keyed_plan();
+    let entry = || reply(&[("3-0", &["n", "1"])]);
+    for streams in [
+        vec![("x", entry())],
+        vec![("", entry())],
+        // Out of order, twice, or more than there are.
+        vec![("b", entry()), ("a", entry())],
+        vec![("a", entry()), ("a", entry())],
+        vec![
+            ("a", entry()),
+            ("b", entry()),
+            ("c", entry()),
+            ("d", entry()),
+        ],
+        // Before what was asked for; more entries than were asked for.
+        vec![("c", reply(&[("1-0", &[])]))],
+        vec![("a", reply(&[("1-0", &[]), ("2-0", &[]), ("3-0", &[])]))],
+    ] {
+        let mut decoder = Decoder::new(plan.clone());
+        let mut chunk = ChunkBuilder::with_room(&plan, 0);
+        decoder.begin_streams(asked(), 2);
+        let bytes = reply_of_streams(&streams);
+        let fault = decoder.decode(&mut bytes.as_slice(), &mut chunk);
+        assert!(matches!(fault, Err(Fault::Protocol(_))), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_value_that_does_not_fit_says_of_which_stream_it_is() {
+    let ids = IdColumns::default();
+    let schema = vec![Field {
+        name: "n".into(),
+        dtype: FieldType::Int64,
+    }];
+    let plan = Plan::new(ids, Fields::Schema(schema), OnMisfit::Raise).unwrap();
+    let plan = Arc::new(plan);
+    let mut decoder = Decoder::new(plan.clone());
+    let mut chunk = ChunkBuilder::with_room(&plan, 0);
+    decoder.begin_streams(asked(), 2);
+    let fault = decoder.decode(&mut three_streams().as_slice(), &mut chunk);
+    assert!(fault.is_ok(), "what is beyond the end does not matter");
+    let misfit = reply(&[("3-0", &["n", "1"]), ("4-0", &["n", "x"])]);
+    let bytes = reply_of_streams(&[("a", reply(&[("1-0", &[])])), ("b", misfit)]);
+    decoder.begin_streams(asked(), 2);
+    let fault = decoder.decode(&mut bytes.as_slice(), &mut chunk);
+    assert!(matches!(fault, Err(Fault::Value { id, .. }) if id == EntryId::new(4, 0)));
+    assert_eq!(decoder.stream(), "b");
+    assert_eq!(decoder.came(), [came(0, 1, 1), came(1, 2, 3)]);
+}

@@ -13,7 +13,7 @@ use super::log::log_all;
 use super::runtime::{Background, in_interpreter, wait};
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
-use crate::read::{FirstConnect, acknowledge};
+use crate::read::{EntriesOf, FirstConnect, acknowledge};
 
 /// Acknowledges entries of a consumer group; how many of them were pending.
 #[pyfunction]
@@ -26,15 +26,8 @@ pub fn ack_entries(
 ) -> PyResult<u64> {
     let deployment = deployment(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
-    let ids = to_entry_ids(entry_ids)?;
-    acknowledge_all(
-        py,
-        &deployment,
-        &stream,
-        &group,
-        &ids,
-        FirstConnect::FailsFast,
-    )
+    let entries = [(stream.into(), to_entry_ids(entry_ids)?)];
+    acknowledge_all(py, &deployment, &group, &entries, FirstConnect::FailsFast)
 }
 
 /// The awaitable twin of [`ack_entries`].
@@ -48,23 +41,19 @@ pub fn ack_entries_async<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let deployment = deployment(url)?;
     let (stream, group) = (text("stream", stream)?, text("group", group)?);
-    let ids = to_entry_ids(entry_ids)?;
-    acknowledge_later(py, deployment, stream, group, ids, FirstConnect::FailsFast)
+    let entries = vec![(stream.into(), to_entry_ids(entry_ids)?)];
+    acknowledge_later(py, deployment, group, entries, FirstConnect::FailsFast)
 }
 
 /// Acknowledges on the calling thread.
 pub fn acknowledge_all(
     py: Python<'_>,
     deployment: &Arc<Deployment>,
-    stream: &str,
     group: &str,
-    ids: &[EntryId],
+    entries: &[EntriesOf],
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
-    let (count, notes) = wait(
-        py,
-        acknowledge(deployment, stream, group, ids, first_connect),
-    )??;
+    let (count, notes) = wait(py, acknowledge(deployment, group, entries, first_connect))??;
     log_all(py, &notes)?;
     Ok(count)
 }
@@ -73,14 +62,13 @@ pub fn acknowledge_all(
 pub fn acknowledge_later(
     py: Python<'_>,
     deployment: Arc<Deployment>,
-    stream: String,
     group: String,
-    ids: Vec<EntryId>,
+    entries: Vec<EntriesOf>,
     first_connect: FirstConnect,
 ) -> PyResult<Bound<'_, PyAny>> {
     Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
-        let (count, notes) = acknowledge(&deployment, &stream, &group, &ids, first_connect).await?;
+        let (count, notes) = acknowledge(&deployment, &group, &entries, first_connect).await?;
         let tell = || Python::attach(|py| log_all(py, &notes));
         in_interpreter(tell).unwrap_or(Ok(()))?;
         Ok(count)

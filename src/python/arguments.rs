@@ -10,13 +10,14 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyString};
 
 use super::dtypes::{PySchema, to_field};
 use super::frame::Frames;
+use super::streams::Streams;
 use crate::command::Consumer;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::{End, EntryId, Start};
 use crate::read::{
     Condition, DeadLetter, Entries, GroupQuery, Mode, Pace, Query, RangeQuery, StreamsQuery,
-    TailQuery, Wait, Which,
+    TailQuery, TailsQuery, Wait, Which,
 };
 
 /// How long a one-shot read tries to connect again.
@@ -36,6 +37,20 @@ pub enum OneShot {
 impl<'py> Arguments<'py> {
     /// The columns.
     pub fn plan(&self) -> PyResult<Plan> {
+        self.plan_with_key(self.text("key_column_name")?)
+    }
+
+    /// The columns of an iterator: only where there may be several streams does one
+    /// tell which it is.
+    pub fn plan_of(&self, streams: &Streams) -> PyResult<Plan> {
+        let key = self.text("key_column_name")?;
+        self.plan_with_key(match streams {
+            Streams::One(_) => None,
+            Streams::Several(_) => key,
+        })
+    }
+
+    fn plan_with_key(&self, key: Option<String>) -> PyResult<Plan> {
         let fields = match self.schema()? {
             None => Fields::Discover,
             Some(schema) => Fields::Schema(schema.iter().map(to_field).collect::<PyResult<_>>()?),
@@ -45,7 +60,7 @@ impl<'py> Arguments<'py> {
             false => OnMisfit::Null,
         };
         let ids = IdColumns {
-            key: self.text("key_column_name")?,
+            key,
             id: self.text("id_column")?,
             timestamp: self.text("timestamp_column")?,
             sequence: self.text("sequence_column")?,
@@ -69,7 +84,7 @@ impl<'py> Arguments<'py> {
 
     /// What to read at once.
     pub fn one_shot(&self, stream: String) -> PyResult<OneShot> {
-        let group = self.group(&stream, Mode::Once)?;
+        let group = self.group(&stream, &self.get("start_id")?, Mode::Once)?;
         let wait = match self.milliseconds("block_ms")? {
             None => Wait::Never,
             Some(Duration::ZERO) => Wait::Rounds(Duration::ZERO),
@@ -87,7 +102,11 @@ impl<'py> Arguments<'py> {
             reconnect: ONE_SHOT_RECONNECT,
             all_or_nothing: true,
         };
-        Ok(OneShot::Reader(self.query(stream, group)?, pace))
+        let query = match group {
+            Some(group) => Query::Group(group),
+            None => Query::Tail(self.tail(stream)?),
+        };
+        Ok(OneShot::Reader(query, pace))
     }
 
     /// The range that the bounds and the count make.
@@ -126,8 +145,11 @@ impl<'py> Arguments<'py> {
     }
 
     /// What to read batch after batch.
-    pub fn iterated(&self, stream: String) -> PyResult<(Query, Pace)> {
-        let group = self.group(&stream, Mode::Consume)?;
+    pub fn iterated(&self, streams: &Streams) -> PyResult<(Query, Pace)> {
+        let query = match streams {
+            Streams::One(stream) => self.iterated_one(stream)?,
+            Streams::Several(keys) => self.iterated_several(keys)?,
+        };
         let pace = Pace {
             batch_size: self.needed("batch_size", 1)?,
             count: self.number("count", 0)?,
@@ -138,29 +160,82 @@ impl<'py> Arguments<'py> {
             reconnect: Duration::from_millis(self.needed("reconnect_timeout_ms", 0)? as u64),
             all_or_nothing: false,
         };
-        Ok((self.query(stream, group)?, pace))
+        Ok((query, pace))
     }
 
-    /// The name of the ID column, if there is one.
-    pub fn id_column(&self) -> PyResult<Option<String>> {
-        self.text("id_column")
-    }
-
-    fn query(&self, stream: String, group: Option<GroupQuery>) -> PyResult<Query> {
-        Ok(match group {
+    fn iterated_one(&self, stream: &str) -> PyResult<Query> {
+        let start = self.get("start_id")?;
+        Ok(match self.group(stream, &start, Mode::Consume)? {
             Some(group) => Query::Group(group),
-            None => Query::Tail(TailQuery {
-                stream,
-                start: self.start()?,
-                end: self.end()?,
-                read_from: self.read_from()?,
-            }),
+            None => Query::Tail(self.tail(stream.to_owned())?),
+        })
+    }
+
+    fn iterated_several(&self, keys: &[Arc<str>]) -> PyResult<Query> {
+        let starts = self.starts(keys)?;
+        let with_starts = || keys.iter().zip(&starts);
+        let groups = with_starts().map(|(key, start)| self.group(key, start, Mode::Consume));
+        let groups: Option<Vec<GroupQuery>> = groups.collect::<PyResult<_>>()?;
+        if let Some(groups) = groups {
+            return Ok(Query::Groups(groups));
+        }
+        let begun = |(key, value): (&Arc<str>, &Bound<'py, PyAny>)| {
+            PyResult::Ok((key.clone(), start(value)?))
+        };
+        Ok(Query::Tails(TailsQuery {
+            streams: with_starts().map(begun).collect::<PyResult<_>>()?,
+            end: self.end()?,
+            read_from: self.read_from()?,
+        }))
+    }
+
+    /// Where each of several streams begins: a mapping says so of some of them.
+    fn starts(&self, keys: &[Arc<str>]) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let given = self.get("start_id")?;
+        let Ok(by_key) = given.cast::<PyDict>() else {
+            return Ok(vec![given; keys.len()]);
+        };
+        let oldest = PyString::new(given.py(), "-").into_any();
+        let mut starts = Vec::with_capacity(keys.len());
+        let mut found = 0;
+        for key in keys {
+            let start = by_key.get_item(&**key)?;
+            found += usize::from(start.is_some());
+            starts.push(start.unwrap_or_else(|| oldest.clone()));
+        }
+        if found < by_key.len() {
+            let is_listed =
+                |key: &Bound<'_, PyAny>| keys.iter().any(|k| key.eq(&**k).unwrap_or(false));
+            let other = by_key.keys().iter().find(|key| !is_listed(key));
+            let other = other.map_or_else(
+                || Ok(String::new()),
+                |key| key.repr().map(|r| r.to_string()),
+            )?;
+            return Err(wrong(
+                "start_id",
+                &format!("{other} is not in the list of streams"),
+            ));
+        }
+        Ok(starts)
+    }
+
+    fn tail(&self, stream: String) -> PyResult<TailQuery> {
+        Ok(TailQuery {
+            stream,
+            start: self.start()?,
+            end: self.end()?,
+            read_from: self.read_from()?,
         })
     }
 
     /// The group read that was asked for, if one was; `mode` is that of one from
     /// the start.
-    fn group(&self, stream: &str, mode: Mode) -> PyResult<Option<GroupQuery>> {
+    fn group(
+        &self,
+        stream: &str,
+        start: &Bound<'py, PyAny>,
+        mode: Mode,
+    ) -> PyResult<Option<GroupQuery>> {
         let consumer = self.text("consumer")?;
         let auto_ack = self.flag("auto_ack")?;
         let dead_letter = self.dead_letter()?;
@@ -203,7 +278,7 @@ impl<'py> Arguments<'py> {
                 group,
                 name,
             },
-            mode: self.group_mode(mode)?,
+            mode: self.group_mode(start, mode)?,
             create_group,
             claim_idle,
             auto_ack,
@@ -211,13 +286,12 @@ impl<'py> Arguments<'py> {
         }))
     }
 
-    fn group_mode(&self, mode: Mode) -> PyResult<Mode> {
+    fn group_mode(&self, given: &Bound<'py, PyAny>, mode: Mode) -> PyResult<Mode> {
         let end = self.get("end_id")?;
         if !end.cast::<PyString>().is_ok_and(|end| end == "+") {
             return Err(wrong("end_id", "a group read has no end; use count"));
         }
-        let start = self.get("start_id")?;
-        let text: Option<String> = start.cast::<PyString>().ok().map(|text| text.to_string());
+        let text: Option<String> = given.cast::<PyString>().ok().map(|text| text.to_string());
         match text.as_deref() {
             Some("-" | ">") => return Ok(mode),
             Some("$" | "+") => {
@@ -230,7 +304,7 @@ impl<'py> Arguments<'py> {
             _ => {}
         }
         let is_exclusive = text.is_some_and(|text| text.starts_with('('));
-        Ok(Mode::Pending(match self.start()? {
+        Ok(Mode::Pending(match start(given)? {
             Start::At(id) if is_exclusive => id.previous().unwrap_or(id),
             Start::At(id) => id,
             Start::Never | Start::AfterLast => EntryId::MAX,
@@ -251,10 +325,7 @@ impl<'py> Arguments<'py> {
     }
 
     fn start(&self) -> PyResult<Start> {
-        match bound("start_id", &self.get("start_id")?)? {
-            Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid("start_id", &e)),
-            Bounds::Milliseconds(ms) => Ok(Start::At(EntryId::new(ms, 0))),
-        }
+        start(&self.get("start_id")?)
     }
 
     fn end(&self) -> PyResult<End> {
@@ -329,6 +400,13 @@ impl<'py> Arguments<'py> {
                 &format!("expected at least {least}, got {value}"),
             )),
         }
+    }
+}
+
+fn start(given: &Bound<'_, PyAny>) -> PyResult<Start> {
+    match bound("start_id", given)? {
+        Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid("start_id", &e)),
+        Bounds::Milliseconds(ms) => Ok(Start::At(EntryId::new(ms, 0))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `iter_stream`: an iterator that blocks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
@@ -15,10 +16,11 @@ use super::arguments::{Arguments, deployment, text};
 use super::frame::Frames;
 use super::log::log;
 use super::runtime::{LocalRuntime, wait_on};
+use super::streams::Streams;
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
 use crate::error::Result;
-use crate::read::{FirstConnect, Query, Reader, Stats, Step};
+use crate::read::{EntriesOf, FirstConnect, Reader, Stats, Step};
 
 /// What both kinds of iterator are made of: a reader that one caller at a time
 /// advances, and what others may look at meanwhile.
@@ -27,9 +29,9 @@ pub struct Shared {
     pub closed: CancellationToken,
     view: StdMutex<View>,
     pub deployment: Arc<Deployment>,
-    stream: String,
+    streams: Streams,
     group: Option<String>,
-    id_column: Option<String>,
+    columns: NamingColumns,
     frames: Frames,
     process: AtomicU32,
     /// Whether a thread of the parent had the reader, and will never let it go.
@@ -37,11 +39,19 @@ pub struct Shared {
 }
 
 /// What the reader had come to when it was last let go.
-#[derive(Default, Clone)]
+#[derive(Default)]
 struct View {
     last_id: Option<EntryId>,
-    last_batch: Vec<EntryId>,
+    /// Of each stream.
+    last_ids: HashMap<Arc<str>, EntryId>,
+    last_batch: Vec<EntriesOf>,
     stats: Stats,
+}
+
+/// The columns of a frame that name its entries.
+struct NamingColumns {
+    key: Option<String>,
+    id: Option<String>,
 }
 
 impl Shared {
@@ -52,24 +62,24 @@ impl Shared {
         arguments: Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let deployment = deployment(url)?;
-        let stream = text("stream", stream)?;
+        let streams = Streams::of(stream)?;
         let arguments = Arguments(arguments);
-        let plan = arguments.plan()?;
+        let plan = arguments.plan_of(&streams)?;
         let frames = arguments.frames(&plan)?;
-        let id_column = arguments.id_column()?;
-        let (query, pace) = arguments.iterated(stream.clone())?;
-        let group = match &query {
-            Query::Group(query) => Some(query.consumer.group.clone()),
-            Query::Tail(_) => None,
+        let columns = NamingColumns {
+            key: plan.ids().key.clone(),
+            id: plan.ids().id.clone(),
         };
+        let (query, pace) = arguments.iterated(&streams)?;
+        let group = query.group().map(str::to_owned);
         Ok(Self {
             reader: Mutex::new(Some(Reader::new(deployment.clone(), query, plan, pace))),
             closed: CancellationToken::new(),
             view: StdMutex::default(),
             deployment,
-            stream,
+            streams,
             group,
-            id_column,
+            columns,
             frames,
             process: AtomicU32::new(std::process::id()),
             is_orphan: AtomicBool::new(false),
@@ -86,9 +96,12 @@ impl Shared {
         if self.process.swap(process, Ordering::AcqRel) == process {
             return self.check_usable();
         }
-        match self.reader.try_lock() {
-            Ok(mut reader) => reader.iter_mut().for_each(Reader::forget_connection),
-            Err(_) => self.is_orphan.store(true, Ordering::Release),
+        let is_usable = match self.reader.try_lock() {
+            Ok(mut reader) => reader.iter_mut().all(Reader::forget_connection),
+            Err(_) => false,
+        };
+        if !is_usable {
+            self.is_orphan.store(true, Ordering::Release);
         }
         self.check_usable()
     }
@@ -140,11 +153,18 @@ impl Shared {
         // its way to whoever asked for it.
         py.check_signals()?;
         reader.handed_over();
-        *self.look() = View {
-            last_id: reader.last_id(),
-            last_batch: reader.last_batch().to_vec(),
-            stats: reader.stats(),
-        };
+        let mut view = self.look();
+        view.last_id = reader.last_id();
+        view.stats = reader.stats();
+        view.last_batch.clear();
+        for part in reader.last_batch() {
+            if let Some(last) = part.last {
+                view.last_ids.insert(part.stream.clone(), last);
+            }
+            view.last_batch
+                .push((part.stream.clone(), part.ids.clone()));
+        }
+        drop(view);
         Ok(Some(frame))
     }
 
@@ -154,32 +174,76 @@ impl Shared {
         note.iter().try_for_each(|note| log(py, note))
     }
 
-    /// Stream, group and IDs of what is to be acknowledged: a frame, or the last
-    /// batch.
+    /// The group, and what is to be acknowledged of it: the entries of a frame, or
+    /// the last batch.
     pub fn to_acknowledge(
         &self,
         frame: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(String, String, Vec<EntryId>)> {
+    ) -> PyResult<(String, Vec<EntriesOf>)> {
         let Some(group) = self.group.clone() else {
             return Err(PyValueError::new_err(
                 "ack: only for an iterator with a group",
             ));
         };
-        let ids = match (frame, &self.id_column) {
-            (None, _) => self.look().last_batch.clone(),
-            (Some(frame), Some(column)) => ids_of(frame, column)?,
-            (Some(_), None) => {
+        let entries = match frame {
+            None => self.look().last_batch.clone(),
+            Some(frame) => self.entries_of(frame)?,
+        };
+        Ok((group, entries))
+    }
+
+    /// The entries of a frame, by stream.
+    fn entries_of(&self, frame: &Bound<'_, PyAny>) -> PyResult<Vec<EntriesOf>> {
+        let Some(id_column) = &self.columns.id else {
+            return Err(PyValueError::new_err(
+                "ack: a frame without a column of entry IDs (include_id=False) does not say \
+                 what to acknowledge",
+            ));
+        };
+        let (keys, key_column) = match (&self.streams, &self.columns.key) {
+            (Streams::One(stream), _) => {
+                let ids = to_entry_ids(&column_of(frame, id_column, "entry IDs")?)?;
+                return Ok(vec![(stream.clone(), ids)]);
+            }
+            (Streams::Several(keys), Some(column)) => (keys, column),
+            (Streams::Several(_), None) => {
                 return Err(PyValueError::new_err(
-                    "ack: a frame without a column of entry IDs (include_id=False) does not say \
-                     what to acknowledge",
+                    "ack: a frame without a column of keys (include_key=False) does not say of \
+                     which stream its entries are",
                 ));
             }
         };
-        Ok((self.stream.clone(), group, ids))
+        let ids = to_entry_ids(&column_of(frame, id_column, "entry IDs")?)?;
+        let rows = column_of(frame, key_column, "keys")?;
+        let known = keys.iter().map(|key| (&**key, (key.clone(), Vec::new())));
+        let mut by_key: HashMap<&str, EntriesOf> = known.collect();
+        for (key, id) in rows.try_iter()?.zip(ids) {
+            let key = text(key_column, &key?)?;
+            let Some((_, ids)) = by_key.get_mut(&*key) else {
+                let text = format!("ack: the stream {key:?} is none of the iterator's");
+                return Err(PyValueError::new_err(text));
+            };
+            ids.push(id);
+        }
+        by_key.retain(|_, (_, ids)| !ids.is_empty());
+        Ok(by_key.into_values().collect())
     }
 
     pub fn last_id(&self) -> Option<String> {
         self.look().last_id.map(|id| id.to_string())
+    }
+
+    /// The last entry handed over of each stream that had any, in the order of the
+    /// streams.
+    pub fn last_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let ids = PyDict::new(py);
+        let view = self.look();
+        for key in self.streams.keys() {
+            if let Some(last) = view.last_ids.get(key) {
+                ids.set_item(&**key, last.to_string())?;
+            }
+        }
+        Ok(ids)
     }
 
     /// Batches, entries, bytes, reconnects, claimed.
@@ -197,11 +261,8 @@ impl Shared {
     pub fn describe(&self, kind: &str) -> String {
         let group = self.group.as_ref();
         let group = group.map_or_else(String::new, |group| format!(", group={group:?}"));
-        format!(
-            "{kind}({:?}, {:?}{group})",
-            self.deployment.to_string(),
-            self.stream
-        )
+        let url = self.deployment.to_string();
+        format!("{kind}({url:?}, {}{group})", self.streams)
     }
 
     fn look(&self) -> StdGuard<'_, View> {
@@ -209,8 +270,12 @@ impl Shared {
     }
 }
 
-/// The entry IDs of a frame.
-fn ids_of(frame: &Bound<'_, PyAny>, column: &str) -> PyResult<Vec<EntryId>> {
+/// A column of a frame that is to say `what`.
+fn column_of<'py>(
+    frame: &Bound<'py, PyAny>,
+    column: &str,
+    what: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let kind = frame.py().import("polars")?.getattr("DataFrame")?;
     if !frame.is_instance(&kind)? {
         let name = frame.get_type().name()?;
@@ -218,10 +283,10 @@ fn ids_of(frame: &Bound<'_, PyAny>, column: &str) -> PyResult<Vec<EntryId>> {
         return Err(PyTypeError::new_err(text));
     }
     if !frame.getattr("columns")?.contains(column)? {
-        let text = format!("ack: the frame has no column {column:?} of entry IDs");
+        let text = format!("ack: the frame has no column {column:?} of {what}");
         return Err(PyValueError::new_err(text));
     }
-    to_entry_ids(&frame.get_item(column)?)
+    frame.get_item(column)
 }
 
 impl Drop for Shared {
@@ -352,16 +417,9 @@ impl StreamIterator {
 
     #[pyo3(signature = (frame = None))]
     fn ack(&self, py: Python<'_>, frame: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
-        let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
+        let (group, entries) = self.shared.to_acknowledge(frame)?;
         let deployment = &self.shared.deployment;
-        acknowledge_all(
-            py,
-            deployment,
-            &stream,
-            &group,
-            &ids,
-            FirstConnect::IsRetried,
-        )
+        acknowledge_all(py, deployment, &group, &entries, FirstConnect::IsRetried)
     }
 
     fn close(&self) -> PyResult<()> {
@@ -383,6 +441,11 @@ impl StreamIterator {
     #[getter]
     fn last_id(&self) -> Option<String> {
         self.shared.last_id()
+    }
+
+    #[getter]
+    fn last_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.shared.last_ids(py)
     }
 
     #[getter]

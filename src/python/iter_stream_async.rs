@@ -80,9 +80,9 @@ impl AsyncStreamIterator {
         py: Python<'py>,
         frame: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (stream, group, ids) = self.shared.to_acknowledge(frame)?;
+        let (group, entries) = self.shared.to_acknowledge(frame)?;
         let deployment = self.shared.deployment.clone();
-        acknowledge_later(py, deployment, stream, group, ids, FirstConnect::IsRetried)
+        acknowledge_later(py, deployment, group, entries, FirstConnect::IsRetried)
     }
 
     fn _close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -99,6 +99,11 @@ impl AsyncStreamIterator {
     #[getter]
     fn last_id(&self) -> Option<String> {
         self.shared.last_id()
+    }
+
+    #[getter]
+    fn last_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.shared.last_ids(py)
     }
 
     #[getter]

@@ -17,6 +17,7 @@ mod runtime;
 mod scan_batches;
 mod scan_stream;
 mod stream_info;
+mod streams;
 
 use pyo3::prelude::*;
 

@@ -7,14 +7,17 @@ use redis::Value;
 use super::link::{Link, Note, checked};
 use super::scan::RETRY_BUDGET;
 use crate::command;
+use crate::connection::Slot;
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
 
 /// IDs of one command: less than a millisecond of the server's time.
 const PIECE: usize = 1000;
-/// Commands in flight, so that the server need not wait for the next one.
-const IN_FLIGHT: usize = 4;
+/// IDs in flight, so that the server need not wait for the next command, and
+/// commands.
+const IDS_IN_FLIGHT: usize = 4 * PIECE;
+const COMMANDS_IN_FLIGHT: usize = 128;
 
 /// What becomes of a server that cannot be reached at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +28,18 @@ pub enum FirstConnect {
     IsRetried,
 }
 
-/// Acknowledges entries of a consumer group; how many of them were pending, and
-/// what there is to tell.
+/// EntriesOf of a stream.
+pub type EntriesOf = (Arc<str>, Vec<EntryId>);
+
+/// One command's part of them.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    stream: &'a str,
+    ids: &'a [EntryId],
+}
+
+/// Acknowledges entries of a consumer group, of one stream or of several; how many
+/// of them were pending, and what there is to tell.
 ///
 /// Many IDs go as several commands. Those whose reply is lost are sent again,
 /// for up to ten seconds: what they acknowledged the first time is not counted.
@@ -35,20 +48,27 @@ pub enum FirstConnect {
 /// Any of the connection's, and the server's own.
 pub async fn acknowledge(
     deployment: &Arc<Deployment>,
-    stream: &str,
     group: &str,
-    ids: &[EntryId],
+    entries: &[EntriesOf],
     first_connect: FirstConnect,
 ) -> Result<(u64, Vec<Note>)> {
-    let mut link = Link::new(deployment.clone(), stream, ReadFrom::Master, RETRY_BUDGET);
+    let pieces = entries.iter().flat_map(|(stream, ids)| {
+        let pieces = ids.chunks(PIECE);
+        pieces.map(move |ids| Piece { stream, ids })
+    });
+    let mut pieces: Vec<Piece<'_>> = pieces.collect();
+    pieces.sort_by_key(Piece::slot);
+    let mut left = pieces.as_slice();
+    let first = left.first().map_or("", |piece| piece.stream);
+    let mut link = Link::new(deployment.clone(), first, ReadFrom::Master, RETRY_BUDGET);
     if first_connect == FirstConnect::IsRetried {
         link.expect_server();
     }
     let mut acknowledged = 0;
-    let mut left = ids;
-    while !left.is_empty() {
+    while let Some(piece) = left.first() {
         let before = left.len();
-        if let Err(error) = send(&mut link, stream, group, &mut left, &mut acknowledged).await {
+        link.turn_to(piece.slot());
+        if let Err(error) = send(&mut link, group, &mut left, &mut acknowledged).await {
             if left.len() < before {
                 link.succeeded();
             }
@@ -59,28 +79,44 @@ pub async fn acknowledge(
     Ok((acknowledged, link.take_notes()))
 }
 
-/// Sends pieces and takes their replies; `left` are the IDs without a reply.
+impl Piece<'_> {
+    fn slot(&self) -> Slot {
+        Slot::of(self.stream.as_bytes())
+    }
+}
+
+/// Sends pieces and takes their replies, in a cluster those of the same slot;
+/// `left` are those without a reply.
 async fn send(
     link: &mut Link,
-    stream: &str,
     group: &str,
-    left: &mut &[EntryId],
+    left: &mut &[Piece<'_>],
     acknowledged: &mut u64,
 ) -> Result<()> {
     let deployment = link.deployment().clone();
+    let is_in_cluster = link.is_in_cluster();
     let connection = link.ready().await?;
-    let mut pieces = left.chunks(PIECE);
-    let mut in_flight = 0;
-    while !left.is_empty() {
-        for piece in pieces.by_ref().take(IN_FLIGHT - in_flight) {
-            connection.queue(&command::xack(stream, group, piece));
+    let (mut in_flight, mut ids_in_flight) = (0, 0);
+    let slot = left.first().map(Piece::slot);
+    let is_here = |piece: &Piece<'_>| !is_in_cluster || Some(piece.slot()) == slot;
+    while let Some(&due) = left.first()
+        && is_here(&due)
+    {
+        while let Some(piece) = left.get(in_flight)
+            && is_here(piece)
+            && in_flight < COMMANDS_IN_FLIGHT
+            && ids_in_flight < IDS_IN_FLIGHT
+        {
+            connection.queue(&command::xack(piece.stream, group, piece.ids));
             in_flight += 1;
+            ids_in_flight += piece.ids.len();
         }
         connection.flush().await?;
         let reply = connection.reply().await?;
         in_flight -= 1;
-        *acknowledged += count(checked(reply, &deployment, stream)?, stream)?;
-        *left = &left[PIECE.min(left.len())..];
+        ids_in_flight -= due.ids.len();
+        *acknowledged += count(checked(reply, &deployment, due.stream)?, due.stream)?;
+        *left = &left[1..];
     }
     link.succeeded();
     Ok(())

@@ -51,33 +51,35 @@ impl Extent {
 /// `XINFO` tells most. Where a user may not run it, `XREVRANGE` shows the last
 /// entry, and where `XRANGE` is all that is allowed, halving finds it.
 pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Extent> {
+    Ok(extents(connection, &[stream]).await?.remove(0))
+}
+
+/// The same for several streams, which are asked for at once.
+pub async fn extents(connection: &mut Connection, streams: &[&str]) -> Result<Vec<Extent>> {
     let begun = Instant::now();
-    let reply = connection.query(&command::stream_info(stream)).await?;
-    let mut extent = Extent {
-        range: None,
-        passed: EntryId::MIN,
-        density: None,
-        round_trip: begun.elapsed(),
-    };
-    match error_text(&reply) {
-        None => {
-            if extent.learn(reply).is_some() {
-                return Ok(extent);
-            }
+    let infos: Vec<_> = streams.iter().map(|s| command::stream_info(s)).collect();
+    let replies = connection.query_all(&infos).await?;
+    let round_trip = begun.elapsed();
+    let mut extents = Vec::with_capacity(streams.len());
+    for (&stream, reply) in streams.iter().zip(replies) {
+        let mut extent = Extent {
+            range: None,
+            passed: EntryId::MIN,
+            density: None,
+            round_trip,
+        };
+        let is_known = match error_text(&reply) {
+            None => extent.learn(reply).is_some(),
+            Some(text) if text.starts_with("ERR no such key") => true,
+            Some(text) if is_forbidden(&text) => false,
+            Some(text) => return Err(failed(connection, stream, &text)),
+        };
+        if !is_known {
+            extent.look(connection, stream).await?;
         }
-        Some(text) if text.starts_with("ERR no such key") => return Ok(extent),
-        Some(text) if is_forbidden(&text) => {}
-        Some(text) => return Err(failed(connection, stream, &text)),
+        extents.push(extent);
     }
-    let reply = connection.query(&command::last_entry(stream)).await?;
-    let last = match error_text(&reply) {
-        None => first_id(connection, stream, &reply)?,
-        Some(text) if is_forbidden(&text) => last_by_halving(connection, stream).await?,
-        Some(text) => return Err(failed(connection, stream, &text)),
-    };
-    extent.range = last.and_then(|last| IdRange::new(EntryId::MIN, last));
-    extent.passed = last.unwrap_or(EntryId::MIN);
-    Ok(extent)
+    Ok(extents)
 }
 
 /// Whether a user may not run a command, or the server does not know it.
@@ -114,6 +116,19 @@ impl Extent {
         }
         self.passed = last_given;
         Some(())
+    }
+
+    /// Looks for the last entry, where `XINFO` does not tell of it.
+    async fn look(&mut self, connection: &mut Connection, stream: &str) -> Result<()> {
+        let reply = connection.query(&command::last_entry(stream)).await?;
+        let last = match error_text(&reply) {
+            None => first_id(connection, stream, &reply)?,
+            Some(text) if is_forbidden(&text) => last_by_halving(connection, stream).await?,
+            Some(text) => return Err(failed(connection, stream, &text)),
+        };
+        self.range = last.and_then(|last| IdRange::new(EntryId::MIN, last));
+        self.passed = last.unwrap_or(EntryId::MIN);
+        Ok(())
     }
 }
 

@@ -51,6 +51,7 @@ pub struct Link {
     /// How often the servers of a cluster have sent us elsewhere in a row.
     redirects: usize,
     reconnects: u64,
+    shares_the_thread: bool,
     notes: VecDeque<Note>,
 }
 
@@ -78,7 +79,22 @@ impl Link {
             was_lost: false,
             redirects: 0,
             reconnects: 0,
+            shares_the_thread: false,
             notes: VecDeque::new(),
+        }
+    }
+
+    /// It is one of several on a thread: none is to keep the others waiting while
+    /// it looks out for a reply.
+    pub fn share_the_thread(&mut self) {
+        self.shares_the_thread = true;
+    }
+
+    /// Leads to the server that has another slot from now on, where that may be
+    /// another server. No reply may be due.
+    pub fn turn_to(&mut self, slot: Slot) {
+        if self.route.turn_to(slot) {
+            self.keep();
         }
     }
 
@@ -90,6 +106,11 @@ impl Link {
     /// The deployment that it leads into.
     pub fn deployment(&self) -> &Arc<Deployment> {
         self.route.deployment()
+    }
+
+    /// Whether the deployment is known to be a cluster.
+    pub fn is_in_cluster(&self) -> bool {
+        self.route.is_in_cluster()
     }
 
     /// How often a connection was made again.
@@ -123,7 +144,7 @@ impl Link {
             sleep_until(due).await;
             self.pause_until = None;
         }
-        let connection = match self.connection.take() {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
             // One that was kept may be the next to break, so only the first is.
             None if self.was_lost => {
@@ -137,6 +158,9 @@ impl Link {
             self.note(Level::Info, told);
         }
         self.was_connected = true;
+        if self.shares_the_thread {
+            connection.share_the_thread();
+        }
         Ok(self.connection.insert(connection))
     }
 

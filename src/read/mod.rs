@@ -11,24 +11,30 @@
 //! where it was: what lies between two steps is in the reader, not the future.
 
 mod acknowledge;
+mod batch;
 mod condition;
 mod extent;
 mod group;
 mod info;
+mod legs;
 mod link;
 mod range;
 mod reader;
 mod runs;
 mod scan;
+mod shards;
 mod source;
 mod split;
 mod streams;
 mod tail;
+mod tails;
+mod turns;
 mod windows;
 
 use std::time::Duration;
 
-pub use acknowledge::{FirstConnect, acknowledge};
+pub use acknowledge::{EntriesOf, FirstConnect, acknowledge};
+pub use batch::Part;
 pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};
 pub use info::{ConsumerInfo, GroupInfo, StreamInfo, stream_info};
@@ -38,11 +44,16 @@ pub use scan::{RangeQuery, Scan, read_range};
 pub use split::split_range;
 pub use streams::{Entries, Streams, StreamsQuery, Which, find_keys, read_streams};
 pub use tail::TailQuery;
+pub use tails::TailsQuery;
 
 use crate::connection::Connection;
-use crate::decode::{ChunkBuilder, Decoder, Fault, Progress, Shape};
+use crate::decode::{Asked, ChunkBuilder, Decoder, Fault, Progress, Shape};
 use crate::entry_id::IdRange;
 use crate::error::{DecodeError, Error};
+
+/// Control commands that are sent at once, for as many streams. They take about a
+/// millisecond, and are begun anew where they are cancelled.
+const AT_ONCE: usize = 64;
 
 /// When a reply may be due.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +75,12 @@ enum Failure {
 impl Failure {
     /// The error that it is, of a stream that was read over `connection`.
     fn of(self, stream: &str, connection: &Connection) -> Error {
-        let context = format!("stream {stream:?}");
+        self.of_several(format!("stream {stream:?}"), stream, connection)
+    }
+
+    /// The error that it is, of streams that `context` names; `stream` is the one
+    /// whose entries came in last.
+    fn of_several(self, context: String, stream: &str, connection: &Connection) -> Error {
         match self {
             Self::Line(error) => error,
             Self::Reply(Fault::Server(reply)) => {
@@ -98,6 +114,27 @@ fn expect(
     decoder.begin_reply(shape, range, most);
     if connection.is_asking() {
         decoder.expect_line();
+    }
+}
+
+/// [`expect`] for the reply of several streams, each with at most `most` entries.
+fn expect_streams(connection: &Connection, decoder: &mut Decoder, asked: Vec<Asked>, most: usize) {
+    decoder.begin_streams(asked, most);
+    if connection.is_asking() {
+        decoder.expect_line();
+    }
+}
+
+/// Several streams as an error names them.
+fn several<'a>(keys: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 3;
+    let count = keys.len();
+    let shown: Vec<String> = keys.take(SHOWN).map(|key| format!("{key:?}")).collect();
+    let shown = shown.join(", ");
+    match count {
+        1 => format!("stream {shown}"),
+        ..=SHOWN => format!("streams {shown}"),
+        _ => format!("streams {shown} and {} more", count - SHOWN),
     }
 }
 

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::group::{Group, GroupQuery};
-use super::link::{Level, Link, Note};
+use super::batch::{Batch, Part};
+use super::group::{Group, GroupQuery, Groups};
+use super::legs::{Legs, Maker, Tally};
+use super::link::{Level, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
-use crate::decode::{Chunk, Decoder, Meter, Plan, Table};
+use super::tails::{Tails, TailsQuery};
+use crate::decode::{Meter, Plan, Table};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
@@ -21,23 +24,39 @@ const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 pub enum Query {
     /// A stream's entries, in order.
     Tail(TailQuery),
+    /// Several streams' entries, those of each in order.
+    Tails(TailsQuery),
     /// As a consumer of a group.
     Group(GroupQuery),
+    /// As a consumer of a group of each of several streams.
+    Groups(Vec<GroupQuery>),
 }
 
 impl Query {
+    /// The name of the group, if it is a group read.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => None,
+            Self::Group(query) => Some(&query.consumer.group),
+            Self::Groups(queries) => queries.first().map(|query| &*query.consumer.group),
+        }
+    }
+
     fn stream(&self) -> &str {
         match self {
             Self::Tail(query) => &query.stream,
+            Self::Tails(query) => query.streams.first().map_or("", |(key, _)| key),
             Self::Group(query) => &query.consumer.stream,
+            Self::Groups(queries) => queries.first().map_or("", |query| &query.consumer.stream),
         }
     }
 
     fn read_from(&self) -> ReadFrom {
         match self {
             Self::Tail(query) => query.read_from,
+            Self::Tails(query) => query.read_from,
             // What is given to a consumer is written down.
-            Self::Group(_) => ReadFrom::Master,
+            Self::Group(_) | Self::Groups(_) => ReadFrom::Master,
         }
     }
 }
@@ -95,16 +114,6 @@ pub struct Stats {
     pub claimed: u64,
 }
 
-#[derive(Debug, Clone)]
-struct Batch {
-    chunks: Vec<Chunk>,
-    rows: usize,
-    last: Option<EntryId>,
-    /// What acknowledging the batch acknowledges: its entries, and those that
-    /// were found deleted.
-    ids: Vec<EntryId>,
-}
-
 /// Reads a stream, batch after batch.
 ///
 /// A batch is there until it [was handed over](Self::handed_over). Any future
@@ -113,9 +122,7 @@ struct Batch {
 #[derive(Debug)]
 pub struct Reader {
     plan: Arc<Plan>,
-    decoder: Decoder,
-    link: Link,
-    source: Source,
+    legs: Legs,
     pace: Pace,
     /// Entries that may still be handed over.
     left: Option<usize>,
@@ -127,12 +134,14 @@ pub struct Reader {
     deadline: Option<Instant>,
     /// An error that waits for the rows before it to be handed over.
     error: Option<Error>,
+    /// The stream of rows that do not say themselves of which they are.
+    stream: Arc<str>,
     acknowledging: Option<Batch>,
     ready: Option<Batch>,
     /// Whether it has come to its end, which is for good.
     has_ended: bool,
     last_id: Option<EntryId>,
-    last_batch: Vec<EntryId>,
+    last_batch: Vec<Part>,
     stats: Stats,
 }
 
@@ -140,18 +149,16 @@ impl Reader {
     /// A reader that has done nothing yet.
     pub fn new(deployment: Arc<Deployment>, query: Query, plan: Plan, pace: Pace) -> Self {
         let plan = Arc::new(plan.keeping_entry_ids());
+        let maker = Maker {
+            deployment,
+            read_from: query.read_from(),
+            budget: pace.reconnect,
+            plan: plan.clone(),
+        };
+        let stream: Arc<str> = query.stream().into();
         Self {
-            decoder: Decoder::new(plan.clone()),
-            link: Link::new(
-                deployment,
-                query.stream(),
-                query.read_from(),
-                pace.reconnect,
-            ),
-            source: match query {
-                Query::Tail(query) => Source::Tail(Box::new(Tail::new(query, plan.clone()))),
-                Query::Group(query) => Source::Group(Box::new(Group::new(query, plan.clone()))),
-            },
+            legs: Legs::new(maker, &stream, source_of(query, &plan)),
+            stream,
             plan,
             left: pace.count,
             pace,
@@ -171,8 +178,8 @@ impl Reader {
     /// Connects, and finds out what `$` means now. [`advance`](Self::advance)
     /// does so by itself.
     pub async fn open(&mut self) -> Result<()> {
-        self.resume();
-        while let Err(error) = self.source.open(&mut self.link).await {
+        self.legs.resume();
+        while let Err(error) = self.legs.open().await {
             self.failed(error)?;
         }
         Ok(())
@@ -180,9 +187,9 @@ impl Reader {
 
     /// Goes on to the next batch, or to what else there is to know.
     pub async fn advance(&mut self) -> Result<Step> {
-        self.resume();
+        self.legs.resume();
         loop {
-            if self.link.has_note() {
+            if self.legs.has_note() {
                 return Ok(Step::Note);
             }
             if self.acknowledging.is_some() {
@@ -194,7 +201,7 @@ impl Reader {
             }
             if self.has_ended || self.left == Some(0) {
                 self.settle().await;
-                if self.link.has_note() {
+                if self.legs.has_note() {
                     continue;
                 }
                 return Ok(Step::End);
@@ -206,39 +213,21 @@ impl Reader {
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            if self.source.builds_nothing() {
-                self.decoder.forget_names();
-            }
-            if !self.source.is_waiting() {
-                self.link.look_round().await;
-            }
             let (ask, held) = self.ask();
-            let pulled = self
-                .source
-                .pull(&mut self.link, &mut self.decoder, ask)
-                .await;
-            match pulled {
+            match self.legs.pull(ask).await {
                 Ok(Pulled::Some) => {}
                 Ok(Pulled::Nothing) if held > 0 => self.is_settled = self.has_lingered(),
                 Ok(Pulled::Nothing) if self.goes_on_waiting() => {}
-                Ok(Pulled::Ended) if self.source.row_count() > 0 => self.is_settled = true,
+                Ok(Pulled::Ended) if self.legs.row_count() > 0 => self.is_settled = true,
                 Ok(Pulled::Nothing | Pulled::Ended) => self.has_ended = true,
                 Err(error) => self.failed(error)?,
             }
         }
     }
 
-    /// Gives up what a dropped future left half done, where it cannot go on.
-    fn resume(&mut self) {
-        if self.link.drop_if_spoiled() {
-            self.source.lost(&mut self.link, &mut self.decoder);
-        }
-    }
-
     fn failed(&mut self, error: Error) -> Result<()> {
-        self.source.lost(&mut self.link, &mut self.decoder);
-        match self.link.failed(error) {
-            Err(error) if self.source.row_count() > 0 && !self.pace.all_or_nothing => {
+        match self.legs.failed(error) {
+            Err(error) if self.legs.row_count() > 0 && !self.pace.all_or_nothing => {
                 self.error = Some(error);
                 Ok(())
             }
@@ -253,7 +242,7 @@ impl Reader {
     }
 
     fn ask(&mut self) -> (Ask, usize) {
-        let held = self.source.row_count();
+        let held = self.legs.row_count();
         let wait = match held {
             0 => self.patience(),
             _ => self.pace.linger.saturating_sub(self.lingered()),
@@ -261,7 +250,7 @@ impl Reader {
         let ask = Ask {
             wanted: self.wanted().saturating_sub(held).max(1),
             limit: self.left.map(|left| left.saturating_sub(held)),
-            wait: wait.min(self.link.longest_block().unwrap_or(LONGEST_BLOCK)),
+            wait: wait.min(self.legs.longest_block().unwrap_or(LONGEST_BLOCK)),
         };
         (ask, held)
     }
@@ -297,34 +286,24 @@ impl Reader {
     }
 
     fn is_batch_due(&mut self) -> bool {
-        let held = self.source.row_count();
-        if held == 0 || self.source.is_in_reply() {
+        let held = self.legs.row_count();
+        if held == 0 || self.legs.is_in_reply() {
             return false;
         }
         held >= self.wanted()
             || self.is_settled
             || self.error.is_some()
-            || (self.source.is_caught_up() && self.has_lingered())
+            || (self.legs.is_caught_up() && self.has_lingered())
     }
 
     fn make_batch(&mut self) {
         let wanted = self.wanted();
-        let chunks = self.source.rows(&self.decoder).take(wanted);
+        let chunks = self.legs.take_rows(wanted);
         self.first_row = None;
         self.is_settled = false;
-        let mut ids: Vec<EntryId> = Vec::new();
-        for chunk in &chunks {
-            ids.extend_from_slice(chunk.entry_ids());
-        }
-        let (rows, last) = (ids.len(), ids.last().copied());
-        ids.extend(self.source.take_deleted());
-        let batch = Batch {
-            chunks,
-            rows,
-            last,
-            ids,
-        };
-        match self.source.acknowledges() {
+        let deleted = self.legs.take_deleted();
+        let batch = Batch::new(chunks, &self.stream, deleted);
+        match self.legs.acknowledges() {
             true => self.acknowledging = Some(batch),
             false => self.ready = Some(batch),
         }
@@ -333,23 +312,23 @@ impl Reader {
     /// Acknowledges the batch that is ready otherwise. It is handed over even if
     /// nobody knows whether it is acknowledged: then that is done again later.
     async fn acknowledge(&mut self) -> Result<()> {
-        let ids = match &self.acknowledging {
-            Some(batch) => batch.ids.clone(),
+        let parts = match &self.acknowledging {
+            Some(batch) => batch.parts.clone(),
             None => return Ok(()),
         };
-        let result = self.source.acknowledge(&mut self.link, &ids).await;
+        let result = self.legs.acknowledge(&parts).await;
         match result {
-            Ok(()) => self.link.succeeded(),
-            Err(error) if error.is_unreachable() => match self.link.failed(error) {
+            Ok(()) => self.legs.succeeded(),
+            Err(error) if error.is_unreachable() => match self.legs.failed_to_acknowledge(error) {
                 // Nobody comes back to it later.
                 Ok(()) if self.pace.all_or_nothing => return Ok(()),
                 Err(_) if self.pace.all_or_nothing => {}
                 result => {
-                    self.source.acknowledge_later(&ids);
+                    self.legs.acknowledge_later(&parts);
                     self.error = result.err();
                 }
             },
-            Err(error) => return self.link.failed(error),
+            Err(error) => return self.legs.failed_to_acknowledge(error),
         }
         self.ready = self.acknowledging.take();
         Ok(())
@@ -357,19 +336,19 @@ impl Reader {
 
     /// The next thing to tell.
     pub fn take_note(&mut self) -> Option<Note> {
-        self.link.next_note()
+        self.legs.next_note()
     }
 
     /// Acknowledges at the end what could not be acknowledged before, unless the
     /// server stays away: then it remains pending, and the log says so.
     async fn settle(&mut self) {
-        while self.source.owes_acknowledgement() {
-            let paid = self.source.pay_acknowledgement(&mut self.link).await;
+        while self.legs.owes_acknowledgement() {
+            let paid = self.legs.pay_acknowledgement().await;
             let Err(error) = paid else { break };
-            if let Err(error) = self.link.failed(error) {
+            if let Err(error) = self.legs.failed_to_acknowledge(error) {
                 let text = format!("entries that were handed over stay pending: {error}");
-                self.link.note(Level::Warning, text);
-                self.source.forget_acknowledgement();
+                self.legs.note(Level::Warning, text);
+                self.legs.forget_acknowledgement();
             }
         }
     }
@@ -379,7 +358,7 @@ impl Reader {
     pub fn batch(&self) -> Option<Table> {
         let batch = self.ready.as_ref()?;
         let chunks = batch.chunks.clone();
-        Some(Table::new(&self.plan, self.decoder.names(), chunks))
+        Some(Table::new(&self.plan, self.legs.names(), chunks))
     }
 
     /// The batch that was ready is the user's now.
@@ -391,7 +370,7 @@ impl Reader {
         self.stats.entries += batch.rows as u64;
         self.left = self.left.map(|left| left.saturating_sub(batch.rows));
         self.last_id = batch.last.or(self.last_id);
-        self.last_batch = batch.ids;
+        self.last_batch = batch.parts;
     }
 
     /// The last entry handed over.
@@ -399,43 +378,56 @@ impl Reader {
         self.last_id
     }
 
-    /// What there is to acknowledge of the last batch handed over.
-    pub fn last_batch(&self) -> &[EntryId] {
+    /// What the last batch handed over was made of, by stream.
+    pub fn last_batch(&self) -> &[Part] {
         &self.last_batch
     }
 
     /// A table without rows.
     pub fn empty(&self) -> Table {
-        Table::new(&self.plan, self.decoder.names(), Vec::new())
+        Table::new(&self.plan, self.legs.names(), Vec::new())
     }
 
     /// This process is a forked child: the connection is its parent's, and is
-    /// neither used nor closed here.
-    pub fn forget_connection(&mut self) {
-        self.link.forget();
-        self.source.lost(&mut self.link, &mut self.decoder);
+    /// neither used nor closed here. Whether the reader can be used here.
+    pub fn forget_connection(&mut self) -> bool {
+        self.legs.forget_connections()
     }
 
     /// How far it has come.
     pub fn meter(&self) -> &Arc<Meter> {
-        self.decoder.meter()
+        self.legs.meter()
     }
 
     /// What was done so far.
     pub fn stats(&self) -> Stats {
+        let Tally {
+            bytes,
+            reconnects,
+            claimed,
+        } = self.legs.tally();
         Stats {
-            bytes: self.decoder.bytes(),
-            reconnects: self.link.reconnects(),
-            claimed: self.source.claimed(),
+            bytes,
+            reconnects,
+            claimed,
             ..self.stats
         }
     }
 
     /// Ends it; a connection on which nothing is due is kept for others.
-    pub fn close(mut self) {
-        if !self.link.drop_if_spoiled() && !self.source.is_waiting() {
-            self.link.keep();
-        }
+    pub fn close(self) {
+        self.legs.close();
+    }
+}
+
+/// Where the entries of a query come from.
+fn source_of(query: Query, plan: &Arc<Plan>) -> Source {
+    let plan = plan.clone();
+    match query {
+        Query::Tail(query) => Source::Tail(Box::new(Tail::new(query, plan))),
+        Query::Tails(query) => Source::Tails(Box::new(Tails::new(query, plan))),
+        Query::Group(query) => Source::Group(Box::new(Group::new(query, plan))),
+        Query::Groups(queries) => Source::Groups(Box::new(Groups::new(queries, plan))),
     }
 }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Due;
-use super::group::Group;
+use super::batch::Part;
+use super::group::{Group, Groups};
 use super::link::Link;
 use super::tail::Tail;
+use super::tails::Tails;
+use crate::connection::Slot;
 use crate::decode::{Chunk, Decoder};
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -130,7 +133,9 @@ impl Rows {
 #[derive(Debug)]
 pub enum Source {
     Tail(Box<Tail>),
+    Tails(Box<Tails>),
     Group(Box<Group>),
+    Groups(Box<Groups>),
 }
 
 /// Calls the same method of whichever source it is.
@@ -138,12 +143,56 @@ macro_rules! delegate {
     ($on:expr, $source:ident => $call:expr) => {
         match $on {
             Source::Tail($source) => $call,
+            Source::Tails($source) => $call,
             Source::Group($source) => $call,
+            Source::Groups($source) => $call,
         }
     };
 }
 
 impl Source {
+    /// Whether it is of several streams.
+    pub fn is_of_several(&self) -> bool {
+        matches!(self, Self::Tails(_) | Self::Groups(_))
+    }
+
+    /// The name of the group that is read, if one is.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => None,
+            Self::Group(group) => Some(group.name()),
+            Self::Groups(groups) => groups.name(),
+        }
+    }
+
+    /// The same source in parts, by the slots of its streams, each with the key of
+    /// one of its streams; none where all have the same. Nothing may be under way.
+    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+        match self {
+            Self::Tail(_) | Self::Group(_) => Vec::new(),
+            Self::Tails(tails) => {
+                let parts = tails.deal_out(slot_of).into_iter();
+                parts
+                    .map(|(key, part)| (key, Self::Tails(Box::new(part))))
+                    .collect()
+            }
+            Self::Groups(groups) => {
+                let parts = groups.deal_out(slot_of).into_iter();
+                parts
+                    .map(|(key, part)| (key, Self::Groups(Box::new(part))))
+                    .collect()
+            }
+        }
+    }
+
+    /// What is still to be acknowledged, which others do then.
+    pub fn take_unconfirmed(&mut self) -> Vec<Part> {
+        match self {
+            Self::Tail(_) | Self::Tails(_) | Self::Group(_) => Vec::new(),
+            Self::Groups(groups) => groups.take_unconfirmed(),
+        }
+    }
+
     /// Connects, and finds out where to begin.
     pub async fn open(&mut self, link: &mut Link) -> Result<()> {
         delegate!(self, source => source.open(link).await)
@@ -162,10 +211,7 @@ impl Source {
 
     /// What was under way failed, or nobody waits for it any more.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
-        match self {
-            Self::Tail(tail) => tail.lost(link, decoder),
-            Self::Group(group) => group.lost(link, decoder),
-        }
+        delegate!(self, source => source.lost(link, decoder));
     }
 
     /// The rows that are here. No reply may have come in part.
@@ -201,62 +247,72 @@ impl Source {
     /// Whether batches are acknowledged before they are handed over.
     pub fn acknowledges(&self) -> bool {
         match self {
-            Self::Tail(_) => false,
+            Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.acknowledges(),
+            Self::Groups(groups) => groups.acknowledges(),
         }
     }
 
-    /// Acknowledges entries.
-    pub async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
+    /// Acknowledges the entries of a batch.
+    pub async fn acknowledge(&mut self, link: &mut Link, parts: &[Part]) -> Result<()> {
         match self {
-            Self::Tail(_) => Ok(()),
-            Self::Group(group) => group.acknowledge(link, ids).await,
+            Self::Tail(_) | Self::Tails(_) => Ok(()),
+            Self::Group(group) => group.acknowledge_batch(link, parts).await,
+            Self::Groups(groups) => groups.acknowledge_batch(link, parts).await,
         }
     }
 
-    /// Acknowledges entries some time later, as it could not be done now.
-    pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
-        if let Self::Group(group) = self {
-            group.acknowledge_later(ids);
+    /// Acknowledges them some time later, as it could not be done now.
+    pub fn acknowledge_later(&mut self, parts: &[Part]) {
+        match self {
+            Self::Tail(_) | Self::Tails(_) => {}
+            Self::Group(group) => group.acknowledge_later(parts),
+            Self::Groups(groups) => groups.acknowledge_later(parts),
         }
     }
 
     /// Whether entries are still to be acknowledged that could not be before.
     pub fn owes_acknowledgement(&self) -> bool {
         match self {
-            Self::Tail(_) => false,
+            Self::Tail(_) | Self::Tails(_) => false,
             Self::Group(group) => group.owes_acknowledgement(),
+            Self::Groups(groups) => groups.owes_acknowledgement(),
         }
     }
 
     /// Acknowledges them.
     pub async fn pay_acknowledgement(&mut self, link: &mut Link) -> Result<()> {
         match self {
-            Self::Tail(_) => Ok(()),
+            Self::Tail(_) | Self::Tails(_) => Ok(()),
             Self::Group(group) => group.pay_acknowledgement(link).await,
+            Self::Groups(groups) => groups.pay_acknowledgement(link).await,
         }
     }
 
     /// Does not.
     pub fn forget_acknowledgement(&mut self) {
-        if let Self::Group(group) = self {
-            group.forget_acknowledgement();
+        match self {
+            Self::Tail(_) | Self::Tails(_) => {}
+            Self::Group(group) => group.forget_acknowledgement(),
+            Self::Groups(groups) => groups.forget_acknowledgement(),
         }
     }
 
-    /// Entries that were found deleted since this was last asked.
-    pub fn take_deleted(&mut self) -> Vec<EntryId> {
+    /// Entries that were found deleted since this was last asked, by stream.
+    pub fn take_deleted(&mut self) -> Vec<(Arc<str>, Vec<EntryId>)> {
         match self {
-            Self::Tail(_) => Vec::new(),
-            Self::Group(group) => group.take_deleted(),
+            Self::Tail(_) | Self::Tails(_) => Vec::new(),
+            Self::Group(group) => group.take_deleted().into_iter().collect(),
+            Self::Groups(groups) => groups.take_deleted(),
         }
     }
 
     /// How many entries were taken over from other consumers.
     pub fn claimed(&self) -> u64 {
         match self {
-            Self::Tail(_) => 0,
+            Self::Tail(_) | Self::Tails(_) => 0,
             Self::Group(group) => group.claimed(),
+            Self::Groups(groups) => groups.claimed(),
         }
     }
 }

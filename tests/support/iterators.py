@@ -56,9 +56,16 @@ class Driven:
     def close(self) -> None:
         self._loop.run_until_complete(self._iterator.aclose())
 
+    def ack(self, frame: pl.DataFrame | None = None) -> int:
+        return self._loop.run_until_complete(self._iterator.ack(frame))
+
     @property
     def last_id(self) -> str | None:
         return self._iterator.last_id
+
+    @property
+    def last_ids(self) -> dict[str, str]:
+        return self._iterator.last_ids
 
     @property
     def stats(self) -> StreamStats:

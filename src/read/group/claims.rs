@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use redis::FromRedisValue;
+use redis::{FromRedisValue, Value};
 
 use super::{Group, Kind, Mode, PAGE, Phase, after_id, is_refusal};
 use crate::command::Consumer;
@@ -88,6 +88,12 @@ pub(super) enum Suspects {
     Since(Instant),
 }
 
+/// How long after a sweep, which took so long, the next one is due.
+pub(super) fn pause_after_sweep(idle: Duration, took: Duration) -> Duration {
+    let pause = (idle / 4).clamp(MIN_SWEEP_PAUSE, MAX_SWEEP_PAUSE);
+    pause.max(took * SWEEP_SHARE)
+}
+
 impl Group {
     /// Whether an entry is another consumer's.
     pub(super) fn is_others(&self, pending: &Pending) -> bool {
@@ -114,14 +120,22 @@ impl Group {
             }
             result => result?,
         };
+        let next = self.found_stale(found, idle);
+        self.phase = next.map_or(Phase::New, Phase::Sweep);
+        if next.is_none() && self.query.mode == Mode::Consume {
+            self.next_sweep = Some(Instant::now() + pause_after_sweep(idle, begun.elapsed()));
+        } else if next.is_none() {
+            self.next_sweep = None;
+        }
+        Ok(Pulled::Some)
+    }
+
+    /// These entries are stale; those of others are next. Where to look for more.
+    pub(super) fn found_stale(&mut self, found: Vec<Pending>, idle: Duration) -> Option<EntryId> {
         let next = match found.last() {
             Some(last) if found.len() == PAGE => last.id.next(),
             _ => None,
         };
-        self.phase = next.map_or(Phase::New, Phase::Sweep);
-        if next.is_none() {
-            self.next_sweep = self.pause_after_sweep(idle, begun.elapsed());
-        }
         let origin = Origin::Stale(idle);
         let stale = found
             .into_iter()
@@ -131,17 +145,7 @@ impl Group {
         self.claims = stale
             .filter(|pending| takes_own || self.is_others(pending))
             .collect();
-        Ok(Pulled::Some)
-    }
-
-    fn pause_after_sweep(&self, idle: Duration, took: Duration) -> Option<Instant> {
-        match self.query.mode {
-            Mode::Consume => {
-                let pause = (idle / 4).clamp(MIN_SWEEP_PAUSE, MAX_SWEEP_PAUSE);
-                Some(Instant::now() + pause.max(took * SWEEP_SHARE))
-            }
-            Mode::Once | Mode::Pending(_) => None,
-        }
+        next
     }
 
     pub(super) fn never_sweep(&mut self, link: &mut Link, reply: &str) {
@@ -154,6 +158,7 @@ impl Group {
                 link.deployment().redact(reply)
             ),
         );
+        self.query.claim_idle = None;
         self.next_sweep = None;
         self.claims.clear();
         self.phase = Phase::New;
@@ -310,12 +315,16 @@ impl Group {
     /// Runs `XPENDING`.
     pub(super) async fn pending(&self, link: &mut Link, cmd: &redis::Cmd) -> Result<Vec<Pending>> {
         let stream = &self.query.consumer.stream;
-        let reply = link.query(cmd, stream).await?;
-        let rows: Option<Vec<Row>> = FromRedisValue::from_redis_value(reply).ok();
-        rows.and_then(|rows| rows.into_iter().map(Pending::from_row).collect())
-            .ok_or_else(|| Error::Protocol {
-                context: format!("stream {stream:?}"),
-                reason: "something else where XPENDING's list was due".into(),
-            })
+        pending_of(link.query(cmd, stream).await?, stream)
     }
+}
+
+/// The entries that `XPENDING` lists.
+pub(super) fn pending_of(reply: Value, stream: &str) -> Result<Vec<Pending>> {
+    let rows: Option<Vec<Row>> = FromRedisValue::from_redis_value(reply).ok();
+    rows.and_then(|rows| rows.into_iter().map(Pending::from_row).collect())
+        .ok_or_else(|| Error::Protocol {
+            context: format!("stream {stream:?}"),
+            reason: "something else where XPENDING's list was due".into(),
+        })
 }

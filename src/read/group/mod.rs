@@ -6,16 +6,20 @@
 //!
 //! - [`claims`]: taking entries off the pending entries list, one by one.
 //! - [`dead_letters`]: what becomes of those that nobody can process.
+//! - [`several`]: the groups of several streams, by one command for all of them.
 
 mod claims;
 mod dead_letters;
+mod several;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claims::{Origin, Pending, Suspects};
+pub(super) use several::Groups;
 
+use super::batch::Part;
 use super::extent::extent;
 use super::link::{Level, Link};
 use super::source::{Ask, Pulled, Request, Rows};
@@ -68,6 +72,8 @@ pub struct DeadLetter {
 #[derive(Debug)]
 pub(super) struct Group {
     query: GroupQuery,
+    key: Arc<str>,
+    scope: Scope,
     plan: Arc<Plan>,
     phase: Phase,
     /// Pending entries to take next, before anything else.
@@ -97,6 +103,16 @@ pub(super) struct Group {
     claimed: u64,
 }
 
+/// What a group is asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// All its entries.
+    Everything,
+    /// Entries that are taken off the pending entries list one by one; the rest is
+    /// read together with that of others.
+    OneByOne,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     /// Own pending entries after this ID.
@@ -118,7 +134,12 @@ enum Kind {
 impl Group {
     pub fn new(query: GroupQuery, plan: Arc<Plan>) -> Self {
         let sweeps = query.claim_idle.is_some() && !matches!(query.mode, Mode::Pending(_));
+        let key: Arc<str> = query.consumer.stream.as_str().into();
+        let mut builder = ChunkBuilder::with_room(&plan, 0);
+        builder.begin_stream(&key);
         Self {
+            key,
+            scope: Scope::Everything,
             phase: match query.mode {
                 Mode::Consume => Phase::Own(EntryId::MIN),
                 Mode::Once => Phase::New,
@@ -130,7 +151,7 @@ impl Group {
             unseen_after: None,
             request: None,
             page: PAGE,
-            builder: ChunkBuilder::with_room(&plan, 0),
+            builder,
             rows: Rows::default(),
             newest: EntryId::MIN,
             until: None,
@@ -143,6 +164,11 @@ impl Group {
             query,
             plan,
         }
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.query.consumer.group
     }
 
     pub fn rows(&mut self, _: &Decoder) -> &mut Rows {
@@ -173,12 +199,16 @@ impl Group {
         self.query.auto_ack
     }
 
-    pub fn acknowledge_later(&mut self, ids: &[EntryId]) {
-        self.unconfirmed.extend_from_slice(ids);
+    pub fn acknowledge_later(&mut self, parts: &[Part]) {
+        for part in parts {
+            self.unconfirmed.extend_from_slice(&part.ids);
+        }
     }
 
-    pub fn take_deleted(&mut self) -> Vec<EntryId> {
-        std::mem::take(&mut self.deleted)
+    /// Entries that were found deleted since this was last asked, if there are any.
+    pub fn take_deleted(&mut self) -> Option<(Arc<str>, Vec<EntryId>)> {
+        let deleted = std::mem::take(&mut self.deleted);
+        (!deleted.is_empty()).then(|| (self.key.clone(), deleted))
     }
 
     pub fn claimed(&self) -> u64 {
@@ -192,11 +222,19 @@ impl Group {
 
     /// `XACK`. An answer that does not come is an error; to ask again does no
     /// harm.
-    pub async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
+    async fn acknowledge(&mut self, link: &mut Link, ids: &[EntryId]) -> Result<()> {
         let Consumer { stream, group, .. } = &self.query.consumer;
         for piece in ids.chunks(PAGE) {
             link.query(&command::xack(stream, group, piece), stream)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// `XACK` of a batch.
+    pub async fn acknowledge_batch(&mut self, link: &mut Link, parts: &[Part]) -> Result<()> {
+        for part in parts {
+            self.acknowledge(link, &part.ids).await?;
         }
         Ok(())
     }
@@ -261,6 +299,9 @@ impl Group {
         if !self.claims.is_empty() {
             return self.take_claims(link, decoder, ask).await;
         }
+        if self.scope == Scope::OneByOne {
+            return Ok(Pulled::Some);
+        }
         match self.phase {
             Phase::Own(after) => self.read_own(link, decoder, ask, after).await,
             Phase::Sweep(from) => self.sweep(link, from).await,
@@ -292,7 +333,13 @@ impl Group {
             return self.receive(link, decoder).await;
         }
         let cmd = self.query.consumer.pending_own(range, count);
-        let mut found = self.pending(link, &cmd).await?;
+        let found = self.pending(link, &cmd).await?;
+        self.found_own(found);
+        Ok(Pulled::Some)
+    }
+
+    /// These own pending entries are next, or there are none.
+    fn found_own(&mut self, mut found: Vec<Pending>) {
         if let Some(after) = self.unseen_after {
             let unseen = found.iter_mut().filter(|pending| pending.id > after);
             unseen.for_each(|pending| pending.origin = Origin::Unseen);
@@ -302,7 +349,6 @@ impl Group {
             None => self.end_own(),
         }
         self.claims = found.into();
-        Ok(Pulled::Some)
     }
 
     /// Own pending entries have been read up to this one.
@@ -427,6 +473,7 @@ impl Group {
         // The next reply will be about as large, most likely.
         let mut fresh = ChunkBuilder::with_room(&self.plan, self.builder.rows());
         fresh.make_room_like(&self.builder);
+        fresh.begin_stream(&self.key);
         let mut chunk = std::mem::replace(&mut self.builder, fresh).finish();
         let mut missing = Vec::new();
         match kind {
@@ -498,17 +545,22 @@ impl Group {
 
     /// Makes the group where it is missing; `error` says that it is.
     async fn make_group(&mut self, link: &mut Link, error: Error) -> Result<()> {
-        let Consumer { stream, group, .. } = &self.query.consumer;
         if !self.query.create_group {
             return Err(without_group(error));
         }
-        let made = link
-            .query(&self.query.consumer.create_group(), stream)
-            .await;
+        let consumer = &self.query.consumer;
+        let made = link.query(&consumer.create_group(), &consumer.stream).await;
         let is_made = match made {
             Err(Error::Response { reply, .. }) if reply.starts_with("BUSYGROUP") => false,
             result => result.map(|_| true)?,
         };
+        self.made(link, is_made);
+        Ok(())
+    }
+
+    /// The group is there now; whether it was made, or somebody had made it.
+    fn made(&mut self, link: &mut Link, is_made: bool) {
+        let Consumer { stream, group, .. } = &self.query.consumer;
         if self.had_group && is_made {
             link.note(
                 Level::Warning,
@@ -528,7 +580,6 @@ impl Group {
             Mode::Consume if !is_made => Phase::Own(EntryId::MIN),
             Mode::Consume | Mode::Once => Phase::New,
         };
-        Ok(())
     }
 }
 
