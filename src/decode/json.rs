@@ -21,6 +21,11 @@ impl<'a> Json<'a> {
         Some(Self(raw.get()))
     }
 
+    /// All of it.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
     pub fn is_null(self) -> bool {
         self.0 == "null"
     }
