@@ -28,15 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: An example that needs a server of some kind says so before it.
-OF_A_KIND = re.compile(
-    r"^<!-- server: (\w+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+OF_A_KIND = re.compile(r"^<!-- server: (\w+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 URL_OF_A_KIND = re.compile(r'"((?:redis|rediss|redis-sentinel|unix)://[^"]*)"')
 PRINTED_URL = "redis://localhost"
 FIRST_MS = 1_704_067_200_000
 ACTIONS = ("click", "view", "purchase")
 #: Public names that no reader calls.
-WITHOUT_EXAMPLES = {"StreamStats", "exceptions"}
+WITHOUT_EXAMPLES = {"PubSubStats", "StreamStats", "exceptions"}
 
 
 @pytest.fixture

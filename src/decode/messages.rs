@@ -1,7 +1,6 @@
 //! Messages to columns: the channel, when it came, and what the message says.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use polars_arrow::array::{ArrayRef, PrimitiveArray};
 use polars_arrow::datatypes::{ArrowDataType, TimeUnit as ArrowTimeUnit};
@@ -12,7 +11,7 @@ use super::dtype::{Field, FieldType, TimeUnit};
 use super::json::Json;
 use super::nested::{Structs, Unfit};
 use super::plan::OnMisfit;
-use crate::error::{Error, Result, shorten};
+use crate::error::{Error, MessageError, Result, shorten};
 
 /// What a message is read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,34 +73,6 @@ impl MessagePlan {
     /// What a message is read as.
     pub fn content(&self) -> &Content {
         &self.content
-    }
-}
-
-/// A message that is not what was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageError {
-    pub channel: String,
-    /// The column that it does not fit; none if it is no object at all.
-    pub field: Option<String>,
-    /// What was expected.
-    pub expected: String,
-    /// What came in its place, shortened.
-    pub got: String,
-    /// The whole message, shortened, where that is more.
-    pub message: Option<String>,
-}
-
-impl fmt::Display for MessageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "channel {:?}", self.channel)?;
-        if let Some(field) = &self.field {
-            write!(f, ", field {}", shorten(field.as_bytes()))?;
-        }
-        write!(f, ": expected {}, got {}", self.expected, self.got)?;
-        match &self.message {
-            Some(message) => write!(f, " in the message {message}"),
-            None => Ok(()),
-        }
     }
 }
 

@@ -26,7 +26,7 @@ pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
 pub use decimal::MAX_PRECISION;
 pub use dtype::{Categories, Field, FieldType, TimeUnit};
 pub use infer::guess_fields;
-pub use messages::{Content, MessageBuilder, MessageError, MessagePlan, Messages};
+pub use messages::{Content, MessageBuilder, MessagePlan, Messages};
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
 pub use pushes::{Notice, PushDecoder, PushFault};

@@ -3,8 +3,8 @@
 //!
 //! No I/O: bytes are pushed in, cut anywhere.
 
-use super::messages::{MessageBuilder, MessageError};
-use crate::error::shorten;
+use super::messages::MessageBuilder;
+use crate::error::{MessageError, shorten};
 use crate::resp::{Cursor, Malformed, Payload, Token, Tokenizer};
 
 /// The most elements that there are in what a server tells a subscriber.

@@ -3,6 +3,7 @@
 //! - [`read_range`]: what is in a range, at once; [`Scan`]: batch after batch.
 //! - [`Reader`]: batch after batch, of a stream's entries in order or as a
 //!   consumer of a group, for as long as one likes.
+//! - [`Subscriber`]: the messages of channels, batch after batch.
 //! - [`acknowledge`]: entries are done with.
 //!
 //! Every reader may be cancelled anywhere (its future dropped), and goes on
@@ -13,6 +14,7 @@ mod condition;
 mod extent;
 mod group;
 mod link;
+mod pubsub;
 mod range;
 mod reader;
 mod runs;
@@ -28,6 +30,7 @@ pub use acknowledge::{FirstConnect, acknowledge};
 pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};
 pub use link::{Level, Note};
+pub use pubsub::{Listening, MessageStats, Subscriber, Subscription, Until};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
 pub use scan::{RangeQuery, Scan, read_range};
 pub use split::split_range;
