@@ -638,7 +638,7 @@ def test_a_silent_server_is_noticed(
 ) -> None:
     server = make_server()
     url = f"{server.url}?socket_timeout=0.5"
-    with iter_pubsub(url, channel, reconnect_timeout_ms=0, timeout_ms=PATIENCE * 1000) as messages:
+    with iter_pubsub(url, channel, reconnect_timeout_ms=0, timeout_ms=60_000) as messages:
         server.pause()
         try:
             begun = time.monotonic()
@@ -692,7 +692,7 @@ def test_a_line_that_is_cut_anywhere(
 def test_refused_channels_are_named(
     iter_pubsub: Callable[..., Any], make_server: Callable[..., Server]
 ) -> None:
-    server = make_server(acl=["user few on >hunter2 +subscribe &mine &yours resetkeys"])
+    server = make_server(acl=["few on >hunter2 resetchannels &mine &yours -@all +subscribe"])
     url = server.url.replace("//", "//few:hunter2@") + "?socket_timeout=0.1"
     iterator = iter_pubsub(url, ["mine", "theirs", "yours"])
     for _ in range(2):
@@ -728,7 +728,7 @@ def test_a_failover_is_followed(
     with iter_pubsub(deployment.url(), channel, batch_timeout_ms=0) as messages:
         with repeating(deployment.master().client(), channel, "before"):
             assert next(messages)["message"][0] == "before"
-        deployment.kill_master()
+        deployment.wait_for_new_master(deployment.kill_master())
         with repeating(deployment.master().client(), channel, "after"):
             listen_until(messages, "after")
         assert messages.stats.gaps == 1
@@ -748,7 +748,7 @@ def test_in_a_cluster_any_server_will_do(
 
 def test_sharded_channels_of_a_cluster(iter_pubsub: Callable[..., Any], cluster: Cluster) -> None:
     for node in cluster.masters:
-        channels = [f"{{{cluster.key_of(node)}}}:{n}" for n in range(2)]
+        channels = [f"{cluster.key_of(node)}:{n}" for n in range(2)]
         with iter_pubsub(cluster.url, channels, sharded=True, count=2) as messages:
             for channel in channels:
                 assert node.client().execute_command("SPUBLISH", channel, channel) == 1
