@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from common import arguments, binaries, compared, event, interleave, judge, measure, middle, table
+from common import arguments, binaries, compared, event, interleave, measure, middle, table
 from embedded_redis import EmbeddedRedis
 from subscribers import CONTENDERS, LAST
 
@@ -20,6 +20,11 @@ SCRIPT = "subscribers.py"
 CHANNEL = "events"
 #: Messages published at once.
 AT_ONCE = 10_000
+#: Contenders of ours, each with those that it is measured beside.
+OURS = {
+    "raw_ours": ["raw_redis_py"],
+    "json_ours": ["json_redis_py_loads", "json_redis_py_json_decode"],
+}
 
 
 def message(n: int) -> str:
@@ -49,18 +54,16 @@ def section(server: EmbeddedRedis, entries: int, rounds: int) -> None:
     # Whoever parses nothing has to know where they end.
     messages[-1] = json.dumps({"user_id": LAST.decode()})
     results = interleave(list(CONTENDERS), rounds, partial(once, server, messages))
-    rows = []
-    for kind, others in [
-        ("raw", ["raw_redis_py"]),
-        ("json", ["json_redis_py_loads", "json_redis_py_json_decode"]),
-    ]:
-        name = f"{kind}_ours"
-        for other in others:
-            rows.append(compared(results, other, name, f"{other} / ours", 8, most=False))
-        rows.append(compared(results, name, "bare", f"{kind}, ours / bare socket", 2, most=True))
-        speed = entries / middle(results[name], "wall") / 1e6
-        rows.append(judge(f"{kind}, million messages/s", "ours", speed, 0, most=False))
+    rows = [
+        compared(results, other, name, f"{other} / {name}", 8, most=False)
+        for name, others in OURS.items()
+        for other in others
+    ]
     table(f"{entries:,} messages of four members, frames of 1,000", rows)
+    print("\n| contender | wall s | client CPU s | messages/s |\n|---|---|---|---|")
+    for name, measured in results.items():
+        wall, cpu = middle(measured, "wall"), middle(measured, "cpu")
+        print(f"| {name} | {wall:.3f} | {cpu:.3f} | {entries / wall:,.0f} |")
 
 
 def main() -> None:

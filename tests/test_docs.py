@@ -95,7 +95,15 @@ def test_examples_of_a_page_run(
 def test_there_are_examples_and_none_is_missed() -> None:
     counts = {page.name: len(list(blocks(page))) for page in PAGES}
     assert counts["README.md"] > 0
-    named = ("reading.md", "types.md", "lazy.md", "iterating.md", "groups.md", "delivery.md")
+    named = (
+        "reading.md",
+        "types.md",
+        "lazy.md",
+        "iterating.md",
+        "groups.md",
+        "delivery.md",
+        "pubsub.md",
+    )
     for name in named:
         assert counts[name] > 0, name
     for page in PAGES:

@@ -501,11 +501,17 @@ def _columns(
     timestamp_column: str,
 ) -> dict[str, Any]:
     """Bring the columns into the form that the core takes."""
-    is_whole = schema is None or isinstance(schema, (pl.DataType, DataTypeClass, type))
-    message = column_name("message_column", message_column, include=True)
+    # Checked even where a schema names the columns.
+    column_name("message_column", message_column, include=True)
+    wanted = pl.String if schema is None else schema
+    fields: SchemaLike
+    if isinstance(wanted, (pl.DataType, DataTypeClass, type)):
+        fields = [(message_column, wanted)]
+    else:
+        fields = wanted
     return {
-        "is_whole": is_whole,
-        "schema": to_fields([(message, schema or pl.String)] if is_whole else schema),
+        "is_whole": fields is not wanted,
+        "schema": to_fields(fields),
         "channel_column": column_name("channel_column", channel_column, include=include_channel),
         "timestamp_column": column_name(
             "timestamp_column", timestamp_column, include=include_timestamp

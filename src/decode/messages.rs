@@ -8,7 +8,6 @@ use polars_arrow::datatypes::{ArrowDataType, TimeUnit as ArrowTimeUnit};
 use super::chunk::{Table, TableColumn};
 use super::column::Column;
 use super::dtype::{Field, FieldType, TimeUnit};
-use super::json::Json;
 use super::nested::{Structs, Unfit};
 use super::plan::OnMisfit;
 use crate::error::{Error, MessageError, Result, shorten};
@@ -165,7 +164,7 @@ impl MessageBuilder {
                     return Err(misfit(Some(&field.name), field.dtype.to_string(), message));
                 }
             }
-            Values::Members(structs) => match structs.push_what_fits(Json::parse(message)) {
+            Values::Members(structs) => match structs.push_what_fits(message) {
                 Ok(()) => {}
                 Err(Unfit::Whole) => {
                     return Err(misfit(None, "a JSON object".into(), message));

@@ -1,6 +1,7 @@
 //! Columns of lists, arrays and structs under construction: columns in a column,
 //! filled from JSON.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use polars_arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StructArray};
@@ -205,10 +206,12 @@ impl Structs {
     /// Adds a row, or nothing if the value does not fit.
     fn push(&mut self, json: Json<'_>) -> bool {
         let row = self.rows;
-        let fits = self.values(json).is_some_and(|values| {
-            let mut columns = self.columns.iter_mut().zip(values);
-            columns.all(|(column, value)| value.is_none_or(|value| column.set_json(row, value)))
-        });
+        let fits = self
+            .values(|take| json.members(take))
+            .is_some_and(|values| {
+                let mut columns = self.columns.iter_mut().zip(values);
+                columns.all(|(column, value)| value.is_none_or(|value| column.set_json(row, value)))
+            });
         if fits {
             self.rows += 1;
         } else {
@@ -217,12 +220,12 @@ impl Structs {
         fits
     }
 
-    /// Adds a row whatever the value is: what does not fit becomes null, and the
+    /// Adds a row whatever the text is: what does not fit becomes null, and the
     /// first of that is told.
-    pub fn push_what_fits<'a>(&'a mut self, json: Option<Json<'a>>) -> Result<(), Unfit<'a>> {
+    pub fn push_what_fits<'a>(&'a mut self, text: &'a [u8]) -> Result<(), Unfit<'a>> {
         let row = self.rows;
         self.rows += 1;
-        let Some(values) = json.and_then(|json| self.values(json)) else {
+        let Some(values) = self.values(|take| Json::members_of(text, take)) else {
             return Err(Unfit::Whole);
         };
         let mut result = Ok(());
@@ -237,20 +240,23 @@ impl Structs {
         result
     }
 
-    /// The value of each field, if it is an object.
-    fn values<'a>(&self, json: Json<'a>) -> Option<Vec<Option<Json<'a>>>> {
+    /// The value of each field, if all members are given.
+    fn values<'a>(
+        &self,
+        members: impl FnOnce(&mut dyn FnMut(Cow<'a, str>, Json<'a>) -> bool) -> bool,
+    ) -> Option<Vec<Option<Json<'a>>>> {
         // Of a key that is repeated, the last value counts, so none is looked at
         // before all are there.
         let mut values = vec![None; self.columns.len()];
         let mut next = 0;
-        let is_object = json.members(|key, value| {
+        let are_given = members(&mut |key, value| {
             if let Some(at) = self.position(&key, next) {
                 values[at] = Some(value);
                 next = at + 1;
             }
             true
         });
-        is_object.then_some(values)
+        are_given.then_some(values)
     }
 
     /// Which field has this name: most often the next one.

@@ -202,3 +202,146 @@ fn interpret(elements: &[Element]) -> Result<Told<'_>, PushFault> {
     };
     Ok(Told::Notice(notice))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Content, Field, FieldType, MessagePlan, OnMisfit, Table};
+    use super::*;
+
+    fn plan(on_misfit: OnMisfit) -> MessagePlan {
+        let field = |name: &str, dtype| Field {
+            name: name.to_owned(),
+            dtype,
+        };
+        let members = vec![
+            field("n", FieldType::Int64),
+            field("what", FieldType::String),
+        ];
+        let (channel, received) = (Some("_channel".into()), Some("_received_at".into()));
+        MessagePlan::new(channel, received, Content::Members(members), on_misfit).unwrap()
+    }
+
+    fn push(elements: &[&str]) -> String {
+        let bulk = |text: &&str| match text.strip_prefix(':') {
+            Some(_) => format!("{text}\r\n"),
+            None => format!("${}\r\n{text}\r\n", text.len()),
+        };
+        let bulks: String = elements.iter().map(bulk).collect();
+        format!("*{}\r\n{bulks}", elements.len())
+    }
+
+    /// Decodes pieces; what was told, and the rows.
+    fn decode(
+        plan: &MessagePlan,
+        pieces: &[&[u8]],
+        most: usize,
+    ) -> (Vec<Result<Notice, PushFault>>, String) {
+        let mut decoder = PushDecoder::new();
+        let mut rows = MessageBuilder::with_room(plan, 0);
+        let mut told = Vec::new();
+        for mut piece in pieces.iter().copied() {
+            while !piece.is_empty() && rows.rows() < most {
+                match decoder.decode(&mut piece, &mut rows, most, 7) {
+                    Ok(notice) => told.extend(notice.map(Ok)),
+                    Err(fault) => {
+                        let is_fatal = matches!(fault, PushFault::Protocol(_));
+                        told.push(Err(fault));
+                        if is_fatal {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        let table = Table::of_messages(plan, vec![rows.finish()]);
+        (told, format!("{} {:?}", table.rows, table.columns))
+    }
+
+    fn everything() -> Vec<u8> {
+        let parts = [
+            push(&["subscribe", "c", ":1"]),
+            push(&["message", "c", "{\"n\": 1, \"what\": \"a\"}"]),
+            push(&[
+                "pmessage",
+                "c*",
+                "cc",
+                "{\"n\": 2, \"what\": \"longer than inline\"}",
+            ]),
+            push(&["smessage", "c", "{}"]),
+            push(&["message", "c", "[]"]),
+            "*2\r\n$4\r\npong\r\n$0\r\n\r\n+PONG\r\n-NOPERM no\r\n".to_owned(),
+            push(&["message", "c", "{\"n\": 1, \"what\": 2}"]),
+            push(&["message", "c", "{\"n\": 3, \"what\": \"b\"}"]),
+            push(&["sunsubscribe", "c", ":0"]),
+        ];
+        parts.concat().into_bytes()
+    }
+
+    #[test]
+    fn cut_anywhere_it_says_the_same() {
+        let bytes = everything();
+        for on_misfit in [OnMisfit::Raise, OnMisfit::Null] {
+            let plan = plan(on_misfit);
+            let whole = decode(&plan, &[&bytes], usize::MAX);
+            let misfits = whole.0.iter().filter(|told| told.is_err()).count();
+            assert_eq!(misfits, if on_misfit == OnMisfit::Raise { 2 } else { 0 });
+            assert_eq!(whole.0.len(), misfits + 5);
+            for at in 0..bytes.len() {
+                let (one, other) = bytes.split_at(at);
+                assert_eq!(decode(&plan, &[one, other], usize::MAX), whole, "at {at}");
+            }
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(decode(&plan, &single, usize::MAX), whole);
+        }
+    }
+
+    #[test]
+    fn no_more_rows_are_made_than_asked_for() {
+        let plan = plan(OnMisfit::Null);
+        for most in 1..4 {
+            let (_, rows) = decode(&plan, &[&everything()], most);
+            assert!(rows.starts_with(&format!("{most} ")), "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_misfit_names_channel_and_field() {
+        let (told, _) = decode(&plan(OnMisfit::Raise), &[&everything()], usize::MAX);
+        let said: Vec<String> = told
+            .iter()
+            .filter_map(|told| match told {
+                Err(PushFault::Message(error)) => Some(error.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "channel \"c\": expected a JSON object, got \"[]\"",
+                "channel \"c\", field \"what\": expected String, got \"2\" in the message \
+                 \"{\\\"n\\\": 1, \\\"what\\\": 2}\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_push_is_refused() {
+        let plan = plan(OnMisfit::Raise);
+        for text in [
+            "*1\r\n$4\r\npong\r\n",
+            "*5\r\n",
+            "*2\r\n*2\r\n",
+            "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n:1\r\n",
+            "*3\r\n:1\r\n:1\r\n:1\r\n",
+            "$4\r\npong\r\n",
+            ":1\r\n",
+            "what\r\n",
+        ] {
+            let (told, _) = decode(&plan, &[text.as_bytes()], usize::MAX);
+            assert!(
+                matches!(told.as_slice(), [Err(PushFault::Protocol(_))]),
+                "{text:?}: {told:?}"
+            );
+        }
+    }
+}
