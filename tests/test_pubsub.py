@@ -152,7 +152,7 @@ def test_sharded_channels(client: redis.Redis, redis_url: str, channel: str) -> 
 
 def test_collecting_ends_in_time(redis_url: str, client: redis.Redis, channel: str) -> None:
     with once_subscribed(client, channel, ["1", "2"]):
-        df = polars_redis.collect_pubsub(redis_url, channel, pl.UInt8, timeout_ms=1500, count=3)
+        df = polars_redis.collect_pubsub(redis_url, channel, pl.UInt8, timeout_ms=3000, count=3)
     assert df["message"].to_list() == [1, 2]
     empty = polars_redis.collect_pubsub(redis_url, channel, SCHEMA, timeout_ms=0)
     assert (empty.height, empty.schema) == (0, SCHEMA)
@@ -490,7 +490,7 @@ def test_cancelling_loses_nothing(redis_url: str, client: redis.Redis, channel: 
 
     async def run() -> list[int]:
         seen: list[int] = []
-        url = f"{redis_url}{'&' if '?' in redis_url else '?'}socket_timeout=0.2"
+        url = f"{redis_url}{'&' if '?' in redis_url else '?'}socket_timeout=2"
         async with polars_redis.iter_pubsub_async(
             url, channel, batch_size=7, batch_timeout_ms=3
         ) as messages:
@@ -546,7 +546,9 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @contextmanager
-def repeating(client: redis.Redis, channel: str, message: str) -> Iterator[None]:
+def repeating(
+    client: redis.Redis, channel: str, message: str, command: str = "PUBLISH"
+) -> Iterator[None]:
     """Publish a message over and over again: one of them will be heard."""
     is_heard = threading.Event()
 
@@ -554,7 +556,7 @@ def repeating(client: redis.Redis, channel: str, message: str) -> Iterator[None]
         deadline = time.monotonic() + PATIENCE
         while not is_heard.wait(0.002):
             assert time.monotonic() < deadline, "nobody heard it"
-            client.publish(channel, message)
+            client.execute_command(command, channel, message)
 
     with meanwhile(run):
         try:
@@ -637,14 +639,14 @@ def test_a_silent_server_is_noticed(
     told: Callable[[], list[str]],
 ) -> None:
     server = make_server()
-    url = f"{server.url}?socket_timeout=0.5"
+    url = f"{server.url}?socket_timeout=1"
     with iter_pubsub(url, channel, reconnect_timeout_ms=0, timeout_ms=60_000) as messages:
         server.pause()
         try:
             begun = time.monotonic()
             with pytest.raises(RedisTimeoutError, match="silent"):
                 next(messages)
-            assert time.monotonic() - begun >= 0.4
+            assert time.monotonic() - begun >= 0.9
         finally:
             server.resume()
 
@@ -654,11 +656,11 @@ def test_a_server_with_nothing_to_say_is_left_alone(
 ) -> None:
     server = make_server()
     client = server.client()
-    url = f"{server.url}?socket_timeout=0.1"
-    with iter_pubsub(url, channel, timeout_ms=1000) as messages:
+    url = f"{server.url}?socket_timeout=1"
+    with iter_pubsub(url, channel, timeout_ms=3000) as messages:
         assert list(messages) == []
         assert (messages.stats.gaps, messages.stats.reconnects) == (0, 0)
-    assert client.info("commandstats")["cmdstat_ping"]["calls"] > 3
+    assert client.info("commandstats")["cmdstat_ping"]["calls"] > 2
 
 
 @pytest.mark.parametrize("fault", [Fault(cut="rst"), Fault(cut="fin"), Fault(chunk=1)], ids=str)
@@ -693,14 +695,14 @@ def test_refused_channels_are_named(
     iter_pubsub: Callable[..., Any], make_server: Callable[..., Server]
 ) -> None:
     server = make_server(acl=["few on >hunter2 resetchannels &mine &yours -@all +subscribe"])
-    url = server.url.replace("//", "//few:hunter2@") + "?socket_timeout=0.1"
+    url = server.url.replace("//", "//few:hunter2@") + "?socket_timeout=1"
     iterator = iter_pubsub(url, ["mine", "theirs", "yours"])
     for _ in range(2):
         with pytest.raises(ResponseError, match='channel "theirs": NOPERM') as raised:
             next(iterator)
         assert "hunter2" not in str(raised.value)
     # Who may not ask whether anybody is there listens all the same.
-    with iter_pubsub(url, ["mine", "yours"], timeout_ms=1000) as messages:
+    with iter_pubsub(url, ["mine", "yours"], timeout_ms=2000) as messages:
         assert list(messages) == []
         assert messages.stats.reconnects == 0
     with pytest.raises(AuthenticationError):
@@ -756,3 +758,19 @@ def test_sharded_channels_of_a_cluster(iter_pubsub: Callable[..., Any], cluster:
     apart = [cluster.key_of(node) for node in cluster.masters]
     with pytest.raises(NotImplementedError, match="on different servers"):
         next(iter_pubsub(cluster.url, apart, sharded=True))
+
+
+def test_a_slot_that_moves_is_followed(
+    iter_pubsub: Callable[..., Any], make_cluster: Callable[..., Cluster]
+) -> None:
+    cluster = make_cluster()
+    source, target, _ = cluster.masters
+    channel = cluster.key_of(source)
+
+    with iter_pubsub(cluster.url, channel, sharded=True, batch_timeout_ms=0) as messages:
+        source.client().execute_command("SPUBLISH", channel, "before")
+        assert next(messages)["message"].to_list() == ["before"]
+        cluster.migrate(channel, target).run()
+        with repeating(target.client(), channel, "after", "SPUBLISH"):
+            assert listen_until(messages, "after") == []
+        assert messages.stats.gaps == 1

@@ -599,15 +599,7 @@ fn unexpected(at: At, token: &Token<'_>) -> Fault {
         At::Name => "a field name",
         At::Value => "a field's value",
     };
-    let came = match token {
-        Token::Array(len) => format!("an array of {len}"),
-        Token::Bulk(text) => format!("the string {}", shorten(text)),
-        Token::Integer(value) => format!("the integer {value}"),
-        Token::Simple(text) => format!("the status {}", shorten(text)),
-        Token::Error(text) => format!("the error {}", shorten(text)),
-        Token::Null => "a null".to_owned(),
-    };
-    Fault::Protocol(format!("{came} where {due} was due"))
+    Fault::Protocol(format!("{token} where {due} was due"))
 }
 
 #[cfg(test)]

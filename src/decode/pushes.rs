@@ -144,7 +144,7 @@ impl PushDecoder {
             }
             (_, token) => {
                 return Err(PushFault::Protocol(format!(
-                    "{token:?} where something for a subscriber was due"
+                    "{token} where something for a subscriber was due"
                 )));
             }
         }
