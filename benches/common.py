@@ -72,8 +72,9 @@ def measure(
     *,
     script: str = "contenders.py",
     stream: str = STREAM,
+    once_ready: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Run one contender once, in a process of its own."""
+    """Run one contender once, in a process of its own; first do what it has to be ready for."""
     words = [sys.executable, str(HERE / script), name, server.host, str(server.port)]
     return told_by([*words, stream, str(amount)], RESP_BYTES=str(resp_bytes))
 
@@ -91,6 +92,7 @@ def told_by(words: list[str], **environment: str) -> dict[str, Any]:
     if process.stdout.readline() != "ready\n":
         msg = f"{words} did not start"
         raise RuntimeError(msg)
+    once_ready()
     told, _ = process.communicate("go\n")
     if process.returncode != 0:
         msg = f"{words} failed"

@@ -268,3 +268,25 @@ pub fn scan_streams(pattern: &str, cursor: u64, count: usize) -> Cmd {
     cmd.arg("COUNT").arg(count).arg("TYPE").arg("stream");
     cmd
 }
+
+/// How the channels that a subscriber wants are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// By their names.
+    Channels,
+    /// By glob patterns.
+    Patterns,
+    /// By names that belong to the slots of a cluster, as keys do.
+    Sharded,
+}
+
+/// `SUBSCRIBE`, `PSUBSCRIBE` or `SSUBSCRIBE`: messages of a channel, from now on.
+pub fn subscribe(naming: Naming, channel: &str) -> Cmd {
+    let mut cmd = redis::cmd(match naming {
+        Naming::Channels => "SUBSCRIBE",
+        Naming::Patterns => "PSUBSCRIBE",
+        Naming::Sharded => "SSUBSCRIBE",
+    });
+    cmd.arg(channel);
+    cmd
+}

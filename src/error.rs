@@ -19,7 +19,7 @@ pub enum Error {
     #[error("{0}")]
     Argument(String),
 
-    /// A kind of input that this version does not handle yet; nothing was sent.
+    /// Something that this version does not handle yet.
     #[error("{0}")]
     Unsupported(String),
 
@@ -50,6 +50,10 @@ pub enum Error {
     /// A value that does not fit the dtype that was asked for.
     #[error("{0}")]
     Decode(Box<DecodeError>),
+
+    /// A message that is not what was asked for.
+    #[error("{0}")]
+    Message(Box<MessageError>),
 }
 
 impl Error {
@@ -162,6 +166,34 @@ impl fmt::Display for DecodeError {
                 f,
                 "the field name is not UTF-8; give a schema of the fields wanted"
             ),
+        }
+    }
+}
+
+/// A message that is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageError {
+    pub channel: String,
+    /// The column that it does not fit; none if it is no object at all.
+    pub field: Option<String>,
+    /// What was expected.
+    pub expected: String,
+    /// What came in its place, shortened.
+    pub got: String,
+    /// The whole message, shortened, where that is more.
+    pub message: Option<String>,
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "channel {:?}", self.channel)?;
+        if let Some(field) = &self.field {
+            write!(f, ", field {}", shorten(field.as_bytes()))?;
+        }
+        write!(f, ": expected {}, got {}", self.expected, self.got)?;
+        match &self.message {
+            Some(message) => write!(f, " in the message {message}"),
+            None => Ok(()),
         }
     }
 }

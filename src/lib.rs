@@ -17,7 +17,8 @@
 //! - [`command`]: the stream commands.
 //! - [`resp`]: RESP tokens from bytes.
 //! - [`decode`]: entries to columns.
-//! - [`read`]: range reads, of one stream or many, and batch after batch as a tail or a consumer of a group.
+//! - [`read`]: range reads, of one stream or many, and batch after batch as a tail, a
+//!   consumer of a group, or a subscriber of channels.
 //!
 //! The Python half is the feature `python`; without it nothing here needs
 //! Python.
@@ -39,4 +40,4 @@ mod url;
 pub use address::Address;
 pub use deployment::{Deployment, ReadFrom};
 pub use entry_id::{End, EntryId, IdRange, InvalidId, Start};
-pub use error::{DecodeError, Error, Misfit, Result};
+pub use error::{DecodeError, Error, MessageError, Misfit, Result};

@@ -10,6 +10,8 @@
 //! takes a token or leaves everything as it was, and the tokenizer then does
 //! the rest.
 
+use std::fmt;
+
 /// The longest bulk string accepted: the most that an Arrow view can hold.
 pub const MAX_BULK_LEN: usize = u32::MAX as usize - 1;
 
@@ -31,6 +33,20 @@ pub enum Token<'a> {
     Error(&'a [u8]),
     /// A null of any kind.
     Null,
+}
+
+/// Says what it is, shortened.
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Array(len) => write!(f, "an array of {len}"),
+            Self::Bulk(text) => write!(f, "the string {}", shown(text)),
+            Self::Integer(value) => write!(f, "the integer {value}"),
+            Self::Simple(text) => write!(f, "the status {}", shown(text)),
+            Self::Error(text) => write!(f, "the error {}", shown(text)),
+            Self::Null => f.write_str("a null"),
+        }
+    }
 }
 
 /// What to do with the payload of the next bulk string.

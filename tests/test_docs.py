@@ -34,7 +34,7 @@ PRINTED_URL = "redis://localhost"
 FIRST_MS = 1_704_067_200_000
 ACTIONS = ("click", "view", "purchase")
 #: Public names that no reader calls.
-WITHOUT_EXAMPLES = {"StreamStats", "exceptions"}
+WITHOUT_EXAMPLES = {"PubSubStats", "StreamStats", "exceptions"}
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_there_are_examples_and_none_is_missed() -> None:
         "groups.md",
         "delivery.md",
         "watching.md",
+        "pubsub.md",
     )
     for name in named:
         assert counts[name] > 0, name

@@ -11,6 +11,7 @@ from polars_redis import exceptions
 from polars_redis.exceptions import (
     AuthenticationError,
     DecodeError,
+    MessageDecodeError,
     PolarsRedisError,
     ProtocolError,
     RedisConnectionError,
@@ -28,6 +29,7 @@ from polars_redis.exceptions import (
         (ResponseError, Exception),
         (ProtocolError, Exception),
         (DecodeError, ValueError),
+        (MessageDecodeError, ValueError),
     ],
 )
 def test_each_is_ours_and_the_built_in_one(kind: type[Exception], also: type[Exception]) -> None:
@@ -45,3 +47,10 @@ def test_a_decode_error_survives(again: object) -> None:
     error = DecodeError("told", "s", "1-0", "f")
     other = again(error)  # type: ignore[operator]
     assert (str(other), other.stream, other.entry_id, other.field) == ("told", "s", "1-0", "f")
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_a_message_decode_error_survives(again: object) -> None:
+    error = MessageDecodeError("told", "c", None)
+    other = again(error)  # type: ignore[operator]
+    assert (str(other), other.channel, other.field) == ("told", "c", None)

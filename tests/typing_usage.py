@@ -124,12 +124,33 @@ def info() -> None:
     print(about)
 
 
+def listen() -> None:
+    df: pl.DataFrame = redis.collect_pubsub(URL, "channel", count=1, timeout_ms=None)
+    redis.collect_pubsub(URL, ["a", "b"], {"n": int, "s": pl.String}, timeout_ms=5)
+    redis.collect_pubsub(URL, ("a",), pl.Binary, timeout_ms=5, pattern=True)
+    with redis.iter_pubsub(URL, "c", pl.List(pl.Int64), batch_size=10, count=5) as batches:
+        entered: redis.PubSubIterator = batches
+        for df in entered:
+            gaps: int = entered.stats.gaps
+            print(df.height, gaps, entered.stats["messages"])
+
+
+async def listen_async() -> None:
+    async with redis.iter_pubsub_async(URL, "c", float, include_channel=True) as batches:
+        entered: redis.AsyncPubSubIterator = batches
+        async for df in entered:
+            print(df.height, entered.stats.reconnects)
+
+
 def errors() -> None:
     try:
         redis.read_stream(URL, "events")
     except exceptions.DecodeError as error:
         bad_value: ValueError = error
         raise bad_value from None
+    except exceptions.MessageDecodeError as error:
+        of_a_channel: tuple[str, str | None] = error.channel, error.field
+        print(of_a_channel)
     except exceptions.RedisTimeoutError as error:
         late: TimeoutError = error
         raise late from None
@@ -156,6 +177,8 @@ def wrong() -> None:
     redis.infer_stream_schema(URL, "events", "100")  # type: ignore[arg-type]
     redis.iter_stream(URL, "events", batch_size="100")  # type: ignore[arg-type]
     redis.ack_entries(URL, "events", "g", [1])  # type: ignore[list-item]
+    redis.collect_pubsub(URL, 1, count=1)  # type: ignore[arg-type]
+    redis.iter_pubsub(URL, "c", timeout_ms=1.5)  # type: ignore[arg-type]
 
 
 version: str = redis.__version__

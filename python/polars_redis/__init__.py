@@ -14,6 +14,14 @@ from polars_redis._iterate import (
     iter_stream,
     iter_stream_async,
 )
+from polars_redis._pubsub import (
+    AsyncPubSubIterator,
+    PubSubIterator,
+    PubSubStats,
+    collect_pubsub,
+    iter_pubsub,
+    iter_pubsub_async,
+)
 from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
@@ -22,14 +30,20 @@ from polars_redis._streams import read_streams, scan_streams
 __version__ = version("polars-redis")
 
 __all__ = [
+    "AsyncPubSubIterator",
     "AsyncStreamIterator",
+    "PubSubIterator",
+    "PubSubStats",
     "StreamIterator",
     "StreamStats",
     "__version__",
     "ack_entries",
     "ack_entries_async",
+    "collect_pubsub",
     "exceptions",
     "infer_stream_schema",
+    "iter_pubsub",
+    "iter_pubsub_async",
     "iter_stream",
     "iter_stream_async",
     "read_stream",

@@ -37,6 +37,7 @@ _INCLUDES = {
     "sequence_column": "include_sequence",
     "delivery_count_column": "include_delivery_count",
     "key_column_name": "include_key",
+    "channel_column": "include_channel",
 }
 """What says whether the column of this parameter is wanted."""
 

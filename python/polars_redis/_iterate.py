@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, StartLike, options
+from polars_redis._counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ _BLOCK_MS = 1000
 
 
 @dataclass(frozen=True)
-class StreamStats:
+class StreamStats(Counts):
     """What an iterator has done so far; also by name, as ``stats["entries"]``.
 
     Attributes
@@ -51,16 +52,6 @@ class StreamStats:
     bytes: int
     reconnects: int
     claimed: int
-
-    def keys(self) -> list[str]:
-        """Give the names, so that ``dict(stats)`` works."""
-        return [field.name for field in fields(self)]
-
-    def __getitem__(self, name: str) -> int:
-        if name not in self.keys():
-            raise KeyError(name)
-        value: int = getattr(self, name)
-        return value
 
 
 class StreamIterator(_core.StreamIterator):

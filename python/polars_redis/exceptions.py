@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "AuthenticationError",
     "DecodeError",
+    "MessageDecodeError",
     "PolarsRedisError",
     "ProtocolError",
     "RedisConnectionError",
@@ -68,6 +69,35 @@ class DecodeError(PolarsRedisError, ValueError):
         super().__init__(message, stream, entry_id, field)
         self.stream = stream
         self.entry_id = entry_id
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MessageDecodeError(PolarsRedisError, ValueError):
+    """A message of a channel is not what was asked for.
+
+    Parameters
+    ----------
+    message
+        What was expected, and the text that came, shortened.
+    channel
+        The channel that the message was published on.
+    field
+        The column that it does not fit; None if it is no JSON object at all.
+
+    Attributes
+    ----------
+    channel : str
+        The channel that the message was published on.
+    field : str or None
+        The column that it does not fit; None if it is no JSON object at all.
+    """
+
+    def __init__(self, message: str, channel: str, field: str | None) -> None:
+        super().__init__(message, channel, field)
+        self.channel = channel
         self.field = field
 
     def __str__(self) -> str:

@@ -80,6 +80,15 @@ pub struct Connection {
     looks_out: bool,
 }
 
+/// What came of an attempt to read without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    Some,
+    NotNow,
+    /// The peer has closed the connection.
+    AtEnd,
+}
+
 /// Bytes received and not consumed.
 struct Inbox {
     buffer: Box<[u8]>,
@@ -251,17 +260,37 @@ impl Connection {
     fn look_out(&mut self) -> Result<()> {
         let begun = Instant::now();
         while self.looks_out && self.inbox.is_empty() && begun.elapsed() < PATIENCE {
-            let received = self.transport.try_read(&mut self.inbox.buffer);
-            match received {
+            match self.fill_at_once()? {
                 // The end of the connection is seen again below.
-                Ok(0) => break,
-                Ok(received) => self.inbox.fill(received),
+                Filled::AtEnd => break,
+                Filled::Some => {}
                 // The server may be waiting for this very core.
-                Err(error) if is_not_now(&error) => std::thread::yield_now(),
-                Err(error) => return Err(self.broken(&error)),
+                Filled::NotNow => std::thread::yield_now(),
             }
         }
         Ok(())
+    }
+
+    /// Bytes that have come and were not consumed; none, if none are there now.
+    pub fn received_now(&mut self) -> Result<&[u8]> {
+        if self.inbox.is_empty() && self.fill_at_once()? == Filled::AtEnd {
+            return Err(self.broken(&io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(&self.inbox.buffer[self.inbox.start..self.inbox.end])
+    }
+
+    /// Fills the inbox, which is empty, with what is there now.
+    fn fill_at_once(&mut self) -> Result<Filled> {
+        let received = self.transport.try_read(&mut self.inbox.buffer);
+        match received {
+            Ok(0) => Ok(Filled::AtEnd),
+            Ok(received) => {
+                self.inbox.fill(received);
+                Ok(Filled::Some)
+            }
+            Err(error) if is_not_now(&error) => Ok(Filled::NotNow),
+            Err(error) => Err(self.broken(&error)),
+        }
     }
 
     /// Bytes that have come and were not consumed; waits for some if there are
@@ -403,7 +432,8 @@ impl Connection {
         }
     }
 
-    fn silent(&self, patience: Duration) -> Error {
+    /// The error that it is if nothing came for so long.
+    pub(crate) fn silent(&self, patience: Duration) -> Error {
         Error::Timeout {
             peer: self.address.peer(),
             reason: format!("the server was silent for {patience:?}"),

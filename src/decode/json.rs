@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The text of one value, without blanks around it.
@@ -19,6 +19,11 @@ impl<'a> Json<'a> {
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         let raw: &RawValue = serde_json::from_slice(text).ok()?;
         Some(Self(raw.get()))
+    }
+
+    /// All of it.
+    pub fn text(self) -> &'a str {
+        self.0
     }
 
     pub fn is_null(self) -> bool {
@@ -62,6 +67,14 @@ impl<'a> Json<'a> {
         self.is_list() && json.deserialize_seq(Elements(take)).is_ok()
     }
 
+    /// Gives each key with its value of the object that is the one value of a text,
+    /// as long as they are taken. Whether there is one, and all were. What was given
+    /// before it turns out that there is none counts for nothing.
+    pub fn members_of(text: &'a [u8], take: impl FnMut(Cow<'a, str>, Json<'a>) -> bool) -> bool {
+        let mut json = serde_json::Deserializer::from_slice(text);
+        json.deserialize_map(Members(take)).is_ok() && json.end().is_ok()
+    }
+
     /// Gives each key of an object with its value, as long as they are taken.
     /// Whether it is an object, and all were.
     pub fn members(self, take: impl FnMut(Cow<'a, str>, Json<'a>) -> bool) -> bool {
@@ -99,13 +112,39 @@ impl<'de, F: FnMut(Cow<'de, str>, Json<'de>) -> bool> Visitor<'de> for Members<F
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
-            let key = Json(key.get()).string();
-            if !key.is_some_and(|key| (self.0)(key, Json(value.get()))) {
+        while let Some((Key(key), value)) = object.next_entry::<Key<'de>, &RawValue>()? {
+            if !(self.0)(key, Json(value.get())) {
                 return Err(A::Error::custom("not taken"));
             }
         }
         Ok(())
+    }
+}
+
+/// A key, copied only where it is written with escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(key: D) -> Result<Self, D::Error> {
+        key.deserialize_str(KeyVisitor).map(Self)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
     }
 }
 
@@ -184,6 +223,13 @@ mod tests {
         }));
         assert_eq!(members, ["b=1", "a=[2]", "b=null"]);
         assert!(!json.members(|_, _| false));
+        for (text, is_object) in [
+            ("{\"a\": 1} ", true),
+            ("{\"a\": 1} 2", false),
+            ("[]", false),
+        ] {
+            assert_eq!(Json::members_of(text.as_bytes(), |_, _| true), is_object);
+        }
         assert!(!json.elements(|_| true));
     }
 }

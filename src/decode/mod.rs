@@ -11,10 +11,12 @@ mod decimal;
 mod dtype;
 mod infer;
 mod json;
+mod messages;
 mod meter;
 mod names;
 mod nested;
 mod plan;
+mod pushes;
 mod temporal;
 mod text;
 mod views;
@@ -25,9 +27,11 @@ pub use chunk::{Chunk, ChunkBuilder, Table, TableColumn};
 pub use decimal::MAX_PRECISION;
 pub use dtype::{Categories, Field, FieldType, TimeUnit};
 pub use infer::guess_fields;
+pub use messages::{Content, MessageBuilder, MessagePlan, Messages};
 pub use meter::Meter;
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
+pub use pushes::{Notice, PushDecoder, PushFault};
 
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Misfit, shorten};
@@ -732,15 +736,7 @@ fn unexpected(at: At, token: &Token<'_>) -> Fault {
         At::Name => "a field name",
         At::Value => "a field's value",
     };
-    let came = match token {
-        Token::Array(len) => format!("an array of {len}"),
-        Token::Bulk(text) => format!("the string {}", shorten(text)),
-        Token::Integer(value) => format!("the integer {value}"),
-        Token::Simple(text) => format!("the status {}", shorten(text)),
-        Token::Error(text) => format!("the error {}", shorten(text)),
-        Token::Null => "a null".to_owned(),
-    };
-    Fault::Protocol(format!("{came} where {due} was due"))
+    Fault::Protocol(format!("{token} where {due} was due"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Columns of lists, arrays and structs under construction: columns in a column,
 //! filled from JSON.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use polars_arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StructArray};
@@ -37,18 +38,7 @@ impl Nested {
     }
 
     pub fn structs(fields: &[Field]) -> Self {
-        Self::Struct(Structs {
-            rows: 0,
-            by_name: (0..)
-                .zip(fields)
-                .map(|(at, f)| (f.name.clone(), at))
-                .collect(),
-            names: fields.iter().map(|field| field.name.clone()).collect(),
-            columns: fields
-                .iter()
-                .map(|field| Column::with_room(&field.dtype, 0))
-                .collect(),
-        })
+        Self::Struct(Structs::new(fields, 0))
     }
 
     /// Adds a row, or nothing if the value does not fit.
@@ -82,10 +72,7 @@ impl Nested {
                 arrays.rows = len;
                 arrays.values.truncate(len * arrays.width);
             }
-            Self::Struct(structs) => {
-                structs.rows = len;
-                structs.drop_unfinished();
-            }
+            Self::Struct(structs) => structs.truncate(len),
         }
     }
 
@@ -187,32 +174,44 @@ impl Arrays {
 #[derive(Debug)]
 pub struct Structs {
     rows: usize,
-    names: Vec<String>,
+    fields: Vec<Field>,
     by_name: HashMap<String, usize>,
     /// Each is as long as up to its last value.
     columns: Vec<Column>,
 }
 
+/// Why a value is not the struct that is due.
+pub enum Unfit<'a> {
+    /// It is no object.
+    Whole,
+    /// Its value of this field does not fit.
+    Member { field: &'a Field, got: Json<'a> },
+}
+
 impl Structs {
+    /// No rows, with room for about `room` of them.
+    pub fn new(fields: &[Field], room: usize) -> Self {
+        let names = fields.iter().map(|field| field.name.clone());
+        let columns = fields.iter();
+        Self {
+            rows: 0,
+            by_name: names.zip(0..).collect(),
+            columns: columns
+                .map(|field| Column::with_room(&field.dtype, room))
+                .collect(),
+            fields: fields.to_vec(),
+        }
+    }
+
+    /// Adds a row, or nothing if the value does not fit.
     fn push(&mut self, json: Json<'_>) -> bool {
-        // Of a key that is repeated, the last value counts, so none is looked at
-        // before all are there.
-        let mut values: Vec<Option<Json<'_>>> = vec![None; self.columns.len()];
-        let mut next = 0;
-        let is_object = json.members(|key, value| {
-            if let Some(at) = self.position(&key, next) {
-                values[at] = Some(value);
-                next = at + 1;
-            }
-            true
-        });
         let row = self.rows;
-        let fits = is_object
-            && self
-                .columns
-                .iter_mut()
-                .zip(values)
-                .all(|(column, value)| value.is_none_or(|value| column.set_json(row, value)));
+        let fits = self
+            .values(|take| json.members(take))
+            .is_some_and(|values| {
+                let mut columns = self.columns.iter_mut().zip(values);
+                columns.all(|(column, value)| value.is_none_or(|value| column.set_json(row, value)))
+            });
         if fits {
             self.rows += 1;
         } else {
@@ -221,9 +220,48 @@ impl Structs {
         fits
     }
 
+    /// Adds a row whatever the text is: what does not fit becomes null, and the
+    /// first of that is told.
+    pub fn push_what_fits<'a>(&'a mut self, text: &'a [u8]) -> Result<(), Unfit<'a>> {
+        let row = self.rows;
+        self.rows += 1;
+        let Some(values) = self.values(|take| Json::members_of(text, take)) else {
+            return Err(Unfit::Whole);
+        };
+        let mut result = Ok(());
+        for ((column, value), field) in self.columns.iter_mut().zip(values).zip(&self.fields) {
+            if let Some(got) = value
+                && !column.set_json(row, got)
+                && result.is_ok()
+            {
+                result = Err(Unfit::Member { field, got });
+            }
+        }
+        result
+    }
+
+    /// The value of each field, if all members are given.
+    fn values<'a>(
+        &self,
+        members: impl FnOnce(&mut dyn FnMut(Cow<'a, str>, Json<'a>) -> bool) -> bool,
+    ) -> Option<Vec<Option<Json<'a>>>> {
+        // Of a key that is repeated, the last value counts, so none is looked at
+        // before all are there.
+        let mut values = vec![None; self.columns.len()];
+        let mut next = 0;
+        let are_given = members(&mut |key, value| {
+            if let Some(at) = self.position(&key, next) {
+                values[at] = Some(value);
+                next = at + 1;
+            }
+            true
+        });
+        are_given.then_some(values)
+    }
+
     /// Which field has this name: most often the next one.
     fn position(&self, key: &str, next: usize) -> Option<usize> {
-        if self.names.get(next).is_some_and(|name| name == key) {
+        if self.fields.get(next).is_some_and(|field| field.name == key) {
             return Some(next);
         }
         self.by_name.get(key).copied()
@@ -235,13 +273,24 @@ impl Structs {
         }
     }
 
-    fn finish(self, validity: Option<Bitmap>) -> ArrayRef {
-        let rows = self.rows;
+    /// Drops the rows from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.rows = len;
+        self.drop_unfinished();
+    }
+
+    /// The finished array of each field.
+    pub fn finish_columns(self) -> Vec<ArrayRef> {
         let columns = self.columns.into_iter();
-        let columns: Vec<ArrayRef> = columns.map(|column| column.finish(rows)).collect();
-        let fields = self.names.into_iter().zip(&columns);
+        columns.map(|column| column.finish(self.rows)).collect()
+    }
+
+    fn finish(mut self, validity: Option<Bitmap>) -> ArrayRef {
+        let (rows, names) = (self.rows, std::mem::take(&mut self.fields));
+        let columns = self.finish_columns();
+        let fields = names.into_iter().zip(&columns);
         let fields = fields
-            .map(|(name, array)| ArrowField::new(name.into(), array.dtype().clone(), true))
+            .map(|(field, array)| ArrowField::new(field.name.into(), array.dtype().clone(), true))
             .collect();
         let dtype = ArrowDataType::Struct(fields);
         Box::new(StructArray::new(dtype, rows, columns, validity))

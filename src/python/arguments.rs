@@ -1,6 +1,8 @@
 //! The arguments of a read as Python gives them, checked: nothing is sent before
 //! they are.
 
+mod messages;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ mod exceptions {
 
     import_exception!(polars_redis.exceptions, AuthenticationError);
     import_exception!(polars_redis.exceptions, DecodeError);
+    import_exception!(polars_redis.exceptions, MessageDecodeError);
     import_exception!(polars_redis.exceptions, ProtocolError);
     import_exception!(polars_redis.exceptions, RedisConnectionError);
     import_exception!(polars_redis.exceptions, RedisTimeoutError);
@@ -33,6 +34,9 @@ impl From<Error> for PyErr {
                 misfit.entry_id.to_string(),
                 misfit.field,
             )),
+            Error::Message(misfit) => {
+                exceptions::MessageDecodeError::new_err((message, misfit.channel, misfit.field))
+            }
         }
     }
 }

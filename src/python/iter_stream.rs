@@ -348,10 +348,10 @@ impl StreamIterator {
 }
 
 /// Says, as long as it lives, that this thread has the reader.
-struct Owner<'a>(&'a AtomicUsize);
+pub(super) struct Owner<'a>(&'a AtomicUsize);
 
 impl<'a> Owner<'a> {
-    fn new(owner: &'a AtomicUsize) -> Self {
+    pub(super) fn new(owner: &'a AtomicUsize) -> Self {
         owner.store(this_thread(), Ordering::Release);
         Self(owner)
     }
@@ -364,7 +364,7 @@ impl Drop for Owner<'_> {
 }
 
 /// A number that no other thread has at this time, and that is not 0.
-fn this_thread() -> usize {
+pub(super) fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }

@@ -9,8 +9,10 @@ mod frame;
 mod infer_stream_schema;
 mod iter_stream;
 mod iter_stream_async;
+mod iteration;
 mod log;
 mod progress;
+mod pubsub;
 mod read_stream;
 mod read_streams;
 mod runtime;
@@ -31,6 +33,8 @@ mod _core {
     use super::iter_stream::StreamIterator;
     #[pymodule_export]
     use super::iter_stream_async::AsyncStreamIterator;
+    #[pymodule_export]
+    use super::pubsub::{AsyncPubSubIterator, PubSubIterator, collect_pubsub};
     #[pymodule_export]
     use super::read_stream::read_stream;
     #[pymodule_export]

@@ -164,6 +164,11 @@ impl Link {
         Ok(self.connection.insert(connection))
     }
 
+    /// The connection, if there is one.
+    pub fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_mut()
+    }
+
     fn tell_connected(&mut self, connection: &Connection) {
         if std::mem::take(&mut self.was_lost) {
             self.reconnects += 1;

@@ -4,6 +4,7 @@
 //! - [`Streams`]: the same of many streams, batch after batch.
 //! - [`Reader`]: batch after batch, of a stream's entries in order or as a
 //!   consumer of a group, for as long as one likes.
+//! - [`Subscriber`]: the messages of channels, batch after batch.
 //! - [`acknowledge`]: entries are done with.
 //! - [`stream_info`]: what is known of a stream and its groups.
 //!
@@ -18,6 +19,7 @@ mod group;
 mod info;
 mod legs;
 mod link;
+mod pubsub;
 mod range;
 mod reader;
 mod runs;
@@ -39,6 +41,7 @@ pub use condition::Condition;
 pub use group::{DeadLetter, GroupQuery, Mode};
 pub use info::{ConsumerInfo, GroupInfo, StreamInfo, stream_info};
 pub use link::{Level, Note};
+pub use pubsub::{Listening, MessageStats, Subscriber, Subscription, Until};
 pub use reader::{Pace, Query, Reader, Stats, Step, Wait};
 pub use scan::{RangeQuery, Scan, read_range};
 pub use split::split_range;

@@ -73,7 +73,7 @@ class Driven:
 
 
 @contextmanager
-def iterating(kind: str) -> Iterator[Callable[..., Any]]:
+def iterating(kind: str, verb: str = "iter_stream") -> Iterator[Callable[..., Any]]:
     """Give `iter_stream`, or what looks like it and is `iter_stream_async`; closes what it made."""
     with ExitStack() as made:
         if kind == "async":
@@ -83,9 +83,10 @@ def iterating(kind: str) -> Iterator[Callable[..., Any]]:
         def make(*args: Any, **options: Any) -> Any:
             iterator: Any
             if kind == "sync":
-                iterator = polars_redis.iter_stream(*args, **options)
+                iterator = getattr(polars_redis, verb)(*args, **options)
             else:
-                iterator = Driven(loop, polars_redis.iter_stream_async(*args, **options))
+                awaited = getattr(polars_redis, f"{verb}_async")(*args, **options)
+                iterator = Driven(loop, awaited)
             made.callback(iterator.close)
             return iterator
 
