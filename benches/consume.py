@@ -143,6 +143,21 @@ def section_latency(server: EmbeddedRedis, adds: int, rounds: int) -> None:
     table(f"XADD to frame, {adds:,} entries a run", rows)
 
 
+def section_streams(server: EmbeddedRedis, adds: int, rounds: int) -> None:
+    """From XADD to the frame in the user's hands, of one stream of a thousand."""
+    pairs = {"tail_thousand": "tail_ours", "tail_group_thousand": "tail_group"}
+    names = [name for pair in pairs.items() for name in pair]
+    results = interleave(names, rounds, partial(tailing, server, adds))
+    rows = []
+    for thousand, one in pairs.items():
+        ratio, by_pair = against(results, thousand, one, "p50")
+        told = f"{middle(results[thousand], 'p50'):.3f} ms / {middle(results[one], 'p50'):.3f} ms"
+        told = f"{told}; {by_pair:.2f} by pairs"
+        what = "with a group" if "group" in one else "without a group"
+        rows.append(judge(f"p50, 1,000 streams / one, {what}", told, ratio, 2, most=True))
+    table(f"XADD to frame, 1,000 streams, {adds:,} entries a run", rows)
+
+
 def section_ack(server: EmbeddedRedis, entries: int, rounds: int) -> None:
     """All entries acknowledged in one call."""
     names = ["ack_bare", "ack_series", "ack_list", "ack_redis_py"]
@@ -198,6 +213,8 @@ def run(server: EmbeddedRedis, only: set[str], entries: int, rounds: int) -> Non
         section_batches(server, entries, rounds)
     if "latency" in only:
         section_latency(server, 200 if is_small else 2000, max(2, rounds // 2))
+    if "streams" in only:
+        section_streams(server, 200 if is_small else 2000, max(2, rounds // 2))
     if "ack" in only:
         section_ack(server, entries, rounds)
     if "idle" in only:
@@ -208,7 +225,7 @@ def run(server: EmbeddedRedis, only: set[str], entries: int, rounds: int) -> Non
 
 def main() -> None:
     """Run the sections asked for."""
-    sections = ("group", "batches", "latency", "ack", "idle", "memory")
+    sections = ("group", "batches", "latency", "streams", "ack", "idle", "memory")
     wanted = arguments(__doc__, sections)
     for binary in binaries(wanted.servers):
         with EmbeddedRedis(binary) as server:

@@ -205,17 +205,26 @@ def _percentiles(waits: list[int]) -> Result:
     }
 
 
+#: Who reads a group of streams that are followed.
+_CONSUMER = {"group": GROUP, "consumer": "bench", "auto_ack": True}
+
+
 def _tail_options() -> dict[str, Any]:
     import polars as pl
 
     return {"schema": {**schema(), "sent": pl.Int64}, "block_ms": 1000}
 
 
-def _frames_ours(host: str, port: int, stream: str) -> Iterator[Any]:
+def _frames_ours(
+    host: str, port: int, stream: str, *, streams: int = 1, **options: Any
+) -> Iterator[Any]:
+    """Follow a stream; or as many, of which only the first ever gets an entry."""
     import polars_redis
 
     url = f"redis://{host}:{port}"
-    with polars_redis.iter_stream(url, stream, **_tail_options()) as frames:
+    others = [f"{stream}:{n}" for n in range(1, streams)]
+    which = [stream, *others] if others else stream
+    with polars_redis.iter_stream(url, which, **_tail_options(), **options) as frames:
         yield from frames
 
 
@@ -424,6 +433,9 @@ CONTENDERS: Contenders = {
     "batches_redis_py_numbers": partial(batches_redis_py, frame_of_numbers),
     "produce": produce,
     "tail_ours": partial(tail, _frames_ours),
+    "tail_thousand": partial(tail, partial(_frames_ours, streams=1000)),
+    "tail_group": partial(tail, partial(_frames_ours, **_CONSUMER)),
+    "tail_group_thousand": partial(tail, partial(_frames_ours, streams=1000, **_CONSUMER)),
     "tail_redis_py": partial(tail, _frames_redis_py),
     "tail_ours_async": partial(tail_async, _frames_ours_async),
     "tail_redis_py_async": partial(tail_async, _frames_redis_py_async),

@@ -87,6 +87,11 @@ def iterate() -> None:
             last: str | None = entered.last_id
             print(height, last, entered.stats.entries, entered.stats["bytes"])
     batches.close()
+    several = redis.iter_stream(
+        URL, ["events", "alerts"], start_id={"events": "(5-0", "alerts": 7}, key_column_name="key"
+    )
+    after: dict[str, str] = several.last_ids
+    print(after, redis.iter_stream_async(URL, ("events",), include_key=False).last_ids)
 
 
 def work() -> None:
@@ -176,6 +181,7 @@ def wrong() -> None:
     redis.read_stream(URL, "events", ["n"])  # type: ignore[list-item]
     redis.infer_stream_schema(URL, "events", "100")  # type: ignore[arg-type]
     redis.iter_stream(URL, "events", batch_size="100")  # type: ignore[arg-type]
+    redis.iter_stream(URL, ["events", 5])  # type: ignore[list-item]
     redis.ack_entries(URL, "events", "g", [1])  # type: ignore[list-item]
     redis.collect_pubsub(URL, 1, count=1)  # type: ignore[arg-type]
     redis.iter_pubsub(URL, "c", timeout_ms=1.5)  # type: ignore[arg-type]

@@ -160,8 +160,8 @@ impl Source {
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::Tail(_) | Self::Tails(_) => None,
-            Self::Group(group) => Some(group.name()),
-            Self::Groups(groups) => groups.name(),
+            Self::Group(group) => Some(group.group_name()),
+            Self::Groups(groups) => groups.group_name(),
         }
     }
 

@@ -182,3 +182,114 @@ pub enum Next {
     /// It is not wanted any more.
     Gone,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays turns against streams that hold so many entries; the entries of each
+    /// turn by stream, and how long the server might have waited.
+    fn play(
+        turns: &mut Turns,
+        held: &mut [usize],
+        budget: usize,
+        joint: Joint,
+    ) -> (Vec<(usize, usize)>, TurnWait) {
+        let turn = turns.next(budget, joint).unwrap();
+        let mut came = Vec::new();
+        for &stream in &turn.streams {
+            let entries = held[stream].min(turn.count);
+            held[stream] -= entries;
+            came.push((stream, entries));
+        }
+        let of = |stream| came.iter().find(|c| c.0 == stream).map_or(0, |c| c.1);
+        let entries = came.iter().map(|c| c.1).sum();
+        turns.replied(&turn, entries, |stream| match of(stream) >= turn.count {
+            true => Next::Busy,
+            false => Next::Quiet,
+        });
+        (came, turn.wait)
+    }
+
+    #[test]
+    fn a_busy_stream_takes_turns_with_the_others() {
+        let mut held = [0; 100];
+        held[3] = 100_000;
+        let mut turns = Turns::new(100);
+        for _ in 0..20 {
+            play(&mut turns, &mut held, 10, Joint::MayExceed);
+        }
+        held[77] = 1;
+        let before = held[3];
+        let mut asked = 0;
+        while held[77] > 0 {
+            play(&mut turns, &mut held, 10, Joint::MayExceed);
+            asked += 1;
+            assert!(asked <= 20, "each of the others is asked in time");
+        }
+        assert!(
+            before - held[3] >= 10 * (asked - 1) / 2,
+            "so is the busy one"
+        );
+    }
+
+    #[test]
+    fn all_are_asked_at_once_when_none_has_anything() {
+        let mut held = [0; 30];
+        let mut turns = Turns::new(30);
+        for silent in [false, false, true] {
+            let (came, wait) = play(&mut turns, &mut held, 10, Joint::MayExceed);
+            assert_eq!((came.len(), wait), (10, TurnWait::No));
+            assert_eq!(turns.take_silence(), silent);
+        }
+        assert!(turns.is_caught_up());
+        held[5] = 3;
+        let (came, wait) = play(&mut turns, &mut held, 10, Joint::MayExceed);
+        assert_eq!((came.len(), wait), (30, TurnWait::Fully));
+        assert!(turns.is_caught_up(), "it brought less than was wanted");
+        let (came, _) = play(&mut turns, &mut held, 10, Joint::MayExceed);
+        assert_eq!(came, [(5, 2)], "the rest of it comes before the others");
+    }
+
+    #[test]
+    fn a_part_of_them_is_asked_where_no_more_may_come() {
+        let mut held = [0; 30];
+        let mut turns = Turns::new(30);
+        for _ in 0..3 {
+            play(&mut turns, &mut held, 10, Joint::KeepsTo);
+        }
+        held.fill(1);
+        let mut rows = 0;
+        for _ in 0..3 {
+            let (came, _) = play(&mut turns, &mut held, 10 - rows, Joint::KeepsTo);
+            rows += came.iter().map(|c| c.1).sum::<usize>();
+            assert!(rows <= 10);
+            if rows == 10 {
+                break;
+            }
+        }
+        assert_eq!(rows, 10);
+    }
+
+    #[test]
+    fn where_it_broke_off_comes_last() {
+        let mut turns = Turns::new(4);
+        let turn = turns.next(4, Joint::MayExceed).unwrap();
+        assert!(turns.is_empty(), "they are out until there is a reply");
+        turns.lost(turn, Some(1));
+        let turn = turns.next(4, Joint::MayExceed).unwrap();
+        assert_eq!(turn.streams, [0, 2, 3, 1]);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_asked() {
+        let mut turns = Turns::new(3);
+        assert!(turns.remove(1));
+        assert!(!turns.remove(1));
+        let turn = turns.next(10, Joint::MayExceed).unwrap();
+        assert_eq!(turn.streams, [0, 2]);
+        turns.replied(&turn, 0, |_| Next::Gone);
+        assert!(turns.next(10, Joint::MayExceed).is_none());
+        assert!(turns.take_silence(), "nothing is left to be asked");
+    }
+}

@@ -167,7 +167,7 @@ impl Group {
     }
 
     /// The group's name.
-    pub fn name(&self) -> &str {
+    pub fn group_name(&self) -> &str {
         &self.query.consumer.group
     }
 

@@ -115,8 +115,8 @@ impl Groups {
     }
 
     /// The name that all groups have.
-    pub fn name(&self) -> Option<&str> {
-        self.groups.first().map(Group::name)
+    pub fn group_name(&self) -> Option<&str> {
+        self.groups.first().map(Group::group_name)
     }
 
     /// The same in parts, by the slots of the streams, each with the key of one of
