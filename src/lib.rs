@@ -18,6 +18,7 @@
 //! - [`resp`]: RESP tokens from bytes.
 //! - [`decode`]: entries to columns.
 //! - [`read`]: range reads, and batch after batch as a tail or a consumer of a group.
+//! - [`write`]: the other way, rows of a frame to commands.
 //!
 //! The Python half is the feature `python`; without it nothing here needs
 //! Python.
@@ -35,6 +36,7 @@ mod python;
 pub mod read;
 pub mod resp;
 mod url;
+pub mod write;
 
 pub use address::Address;
 pub use deployment::{Deployment, ReadFrom};

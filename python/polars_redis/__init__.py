@@ -16,6 +16,7 @@ from polars_redis._iterate import (
 from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
+from polars_redis._write_stream import write_stream
 
 __version__ = version("polars-redis")
 
@@ -33,4 +34,5 @@ __all__ = [
     "read_stream",
     "scan_stream",
     "split_stream",
+    "write_stream",
 ]

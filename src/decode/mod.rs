@@ -26,6 +26,12 @@ pub use dtype::{Categories, Field, FieldType, TimeUnit};
 pub use infer::guess_fields;
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
+pub(crate) use views::Views;
+#[cfg(test)]
+pub(crate) use {
+    decimal::parse_decimal,
+    temporal::{parse_date, parse_datetime, parse_time},
+};
 
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Misfit, shorten};

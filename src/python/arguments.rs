@@ -227,8 +227,13 @@ impl<'py> Arguments<'py> {
     }
 
     fn start(&self) -> PyResult<Start> {
-        match bound("start_id", &self.get("start_id")?)? {
-            Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid("start_id", &e)),
+        self.start_of("start_id")
+    }
+
+    /// Where a range begins.
+    pub fn start_of(&self, parameter: &str) -> PyResult<Start> {
+        match bound(parameter, &self.get(parameter)?)? {
+            Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid(parameter, &e)),
             Bounds::Milliseconds(ms) => Ok(Start::At(EntryId::new(ms, 0))),
         }
     }
@@ -254,7 +259,27 @@ impl<'py> Arguments<'py> {
             .ok_or_else(|| PyTypeError::new_err(format!("{parameter}: missing")))
     }
 
-    fn text(&self, parameter: &str) -> PyResult<Option<String>> {
+    /// Whether it is anything but None.
+    pub fn is_given(&self, parameter: &str) -> PyResult<bool> {
+        Ok(!self.get(parameter)?.is_none())
+    }
+
+    /// The number of the column that is named, if one is.
+    pub fn column(&self, parameter: &str, names: &[String]) -> PyResult<Option<usize>> {
+        let Some(name) = self.text(parameter)? else {
+            return Ok(None);
+        };
+        match names.iter().position(|there| *there == name) {
+            Some(at) => Ok(Some(at)),
+            None => Err(wrong(
+                parameter,
+                &format!("the frame has no column {name:?}"),
+            )),
+        }
+    }
+
+    /// A text, if one is given.
+    pub fn text(&self, parameter: &str) -> PyResult<Option<String>> {
         let value = self.get(parameter)?;
         if value.is_none() {
             return Ok(None);
@@ -262,7 +287,8 @@ impl<'py> Arguments<'py> {
         text(parameter, &value).map(Some)
     }
 
-    fn flag(&self, parameter: &str) -> PyResult<bool> {
+    /// True or false.
+    pub fn flag(&self, parameter: &str) -> PyResult<bool> {
         let value = self.get(parameter)?;
         match value.cast::<PyBool>() {
             Ok(flag) => Ok(flag.is_true()),
@@ -321,7 +347,8 @@ pub fn deployment(url: &Bound<'_, PyAny>) -> PyResult<Arc<Deployment>> {
     Ok(Arc::new(Deployment::parse(&text("url", url)?)?))
 }
 
-fn wrong(parameter: &str, what: &str) -> PyErr {
+/// An argument is wrong.
+pub fn wrong(parameter: &str, what: &str) -> PyErr {
     PyValueError::new_err(format!("{parameter}: {what}"))
 }
 

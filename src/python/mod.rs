@@ -11,8 +11,11 @@ mod iter_stream;
 mod iter_stream_async;
 mod log;
 mod read_stream;
+mod row_writer;
 mod runtime;
 mod scan_stream;
+mod taken_frame;
+mod write_stream;
 
 use pyo3::prelude::*;
 
@@ -29,5 +32,9 @@ mod _core {
     #[pymodule_export]
     use super::read_stream::read_stream;
     #[pymodule_export]
+    use super::row_writer::RowWriter;
+    #[pymodule_export]
     use super::scan_stream::{IdBounds, ScanBatches, check_scan, sample_fields, split_range};
+    #[pymodule_export]
+    use super::write_stream::entry_writer;
 }
