@@ -54,6 +54,7 @@ class Rows:
     def check(self, writer: _core.RowWriter) -> None:
         """Have the core look at all rows of a frame that is there, before any is sent."""
         if isinstance(self._frame, pl.DataFrame):
+            writer.expect(self._frame.height)
             for first, batch in self._batches():
                 writer.check(self._prepared(batch), first)
 

@@ -115,8 +115,7 @@ def write_stream(
     )
     if null == "raise":
         rows.refuse_nulls()
-    if id_column is not None or stream_column is not None:
-        rows.check(writer)
+    rows.check(writer)
     with reporting(writer):
         for first, batch in rows.batches(without_nulls=null == "raise"):
             writer.write(batch, first)

@@ -49,6 +49,11 @@ impl RowWriter {
 
 #[pymethods]
 impl RowWriter {
+    /// There are so many rows in all.
+    fn expect(&self, py: Python<'_>, rows: u64) {
+        self.lock(py).expect_rows(rows);
+    }
+
     /// Whether all rows of a frame can be sent at all; nothing is.
     fn check(&self, py: Python<'_>, frame: &Bound<'_, PyAny>, first_row: u64) -> PyResult<()> {
         let batches = batches(frame, &self.names, first_row)?;

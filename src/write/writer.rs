@@ -47,6 +47,8 @@ pub struct Writer {
     places: Option<Places>,
     /// Those with rows that are not done with.
     batches: VecDeque<Batch>,
+    /// How many rows there are in all, as far as that is known.
+    expected: u64,
 }
 
 /// Which lane has which key.
@@ -65,7 +67,13 @@ impl Writer {
             lanes: Vec::new(),
             places: None,
             batches: VecDeque::new(),
+            expected: 0,
         }
+    }
+
+    /// There are so many rows in all: those that were not given yet are not written.
+    pub fn expect_rows(&mut self, rows: u64) {
+        self.expected = rows;
     }
 
     /// Whether all rows of a batch can be sent at all; nothing is.
@@ -107,6 +115,7 @@ impl Writer {
         for lane in &mut self.lanes {
             lane.give_up(outcome);
         }
+        outcome.extend_to(self.expected);
         outcome
     }
 
