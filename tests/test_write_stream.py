@@ -507,8 +507,7 @@ def test_a_connection_cut_at_every_byte(
         client.delete(stream)
         with Proxy(server.host, server.port) as proxy:
             fault: Any = {direction: at, "cut": cut}
-            for connection in (1, 2, 3):
-                proxy.set_fault(Fault(**fault), connection=connection)
+            proxy.set_fault(Fault(**fault))
             with pytest.raises(PolarsRedisError) as raised:
                 redis.write_stream(proxied(proxy), df, stream)
         wait_until(lambda: clients_of(client) <= others)

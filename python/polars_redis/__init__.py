@@ -13,10 +13,12 @@ from polars_redis._iterate import (
     iter_stream,
     iter_stream_async,
 )
+from polars_redis._publish import publish, publish_async
 from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
-from polars_redis._write_stream import write_stream
+from polars_redis._write_hashes import write_hashes, write_hashes_async
+from polars_redis._write_stream import write_stream, write_stream_async
 
 __version__ = version("polars-redis")
 
@@ -31,8 +33,13 @@ __all__ = [
     "infer_stream_schema",
     "iter_stream",
     "iter_stream_async",
+    "publish",
+    "publish_async",
     "read_stream",
     "scan_stream",
     "split_stream",
+    "write_hashes",
+    "write_hashes_async",
     "write_stream",
+    "write_stream_async",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -30,9 +31,11 @@ class Rows:
         The frame, or the query for one.
     batch_size
         How many rows are handed to the core at a time.
+    without_nulls
+        Whether a null is an error.
     """
 
-    def __init__(self, frame: Frame, batch_size: int) -> None:
+    def __init__(self, frame: Frame, batch_size: int, *, without_nulls: bool = False) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
             msg = f"batch_size: expected int, got {type(batch_size).__name__}"
             raise TypeError(msg)
@@ -41,29 +44,39 @@ class Rows:
             raise ValueError(msg)
         self._frame = frame
         self._batch_size = batch_size
+        self._without_nulls = without_nulls
         schema = frame.collect_schema()
         self.names = schema.names()
         plain = {name: _plain(name, dtype) for name, dtype in schema.items()}
         self._casts = {name: to for name, to in plain.items() if to != schema[name]}
 
-    def refuse_nulls(self) -> None:
-        """Raise where a frame that is there has a null; a query's frames are looked at in turn."""
-        if isinstance(self._frame, pl.DataFrame):
-            _refuse_nulls(self._frame, 0)
-
     def check(self, writer: _core.RowWriter) -> None:
-        """Have the core look at all rows of a frame that is there, before any is sent."""
+        """Look at all rows of a frame that is there, before any is sent.
+
+        The frames of a query are looked at one after another, before their rows are.
+        """
         if isinstance(self._frame, pl.DataFrame):
+            if self._without_nulls:
+                _refuse_nulls(self._frame, 0)
             writer.expect(self._frame.height)
             for first, batch in self._batches():
                 writer.check(self._prepared(batch), first)
 
-    def batches(self, *, without_nulls: bool = False) -> Iterator[tuple[int, pl.DataFrame]]:
+    def batches(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """Give some rows after the other, with the number of the first of them."""
         for first, batch in self._batches():
-            if without_nulls:
+            if self._without_nulls:
                 _refuse_nulls(batch, first)
             yield first, self._prepared(batch)
+
+    async def next_of(
+        self, batches: Iterator[tuple[int, pl.DataFrame]]
+    ) -> tuple[int, pl.DataFrame] | None:
+        """Give the next of the batches; None after the last."""
+        if isinstance(self._frame, pl.DataFrame):
+            return next(batches, None)
+        # The engine takes its time.
+        return await asyncio.to_thread(next, batches, None)
 
     def _batches(self) -> Iterator[tuple[int, pl.DataFrame]]:
         first = 0
@@ -129,7 +142,7 @@ def _refuse_nulls(frame: pl.DataFrame, first_row: int) -> None:
 def in_order(url: str | Frame, df: Frame | str) -> tuple[str, Frame]:
     """Tell the URL from the frame: either may come first."""
     if isinstance(url, (pl.DataFrame, pl.LazyFrame)):
-        url, df = df, url  # type: ignore[assignment]
+        url, df = df, url
     if not isinstance(url, str):
         msg = f"url: expected str, got {type(url).__name__}"
         raise TypeError(msg)
@@ -139,8 +152,27 @@ def in_order(url: str | Frame, df: Frame | str) -> tuple[str, Frame]:
     return url, df
 
 
+def write(rows: Rows, writer: _core.RowWriter) -> None:
+    """Write all rows."""
+    rows.check(writer)
+    with _reporting(writer):
+        for first, batch in rows.batches():
+            writer.write(batch, first)
+        writer.finish()
+
+
+async def write_async(rows: Rows, writer: _core.RowWriter) -> None:
+    """Write all rows, while others run."""
+    rows.check(writer)
+    with _reporting(writer):
+        batches = rows.batches()
+        while (batch := await rows.next_of(batches)) is not None:
+            await writer.write_async(batch[1], batch[0])
+        await writer.finish_async()
+
+
 @contextmanager
-def reporting(writer: _core.RowWriter) -> Iterator[None]:
+def _reporting(writer: _core.RowWriter) -> Iterator[None]:
     """Have whatever is raised tell what became of the rows."""
     try:
         yield

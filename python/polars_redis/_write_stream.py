@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polars_redis import _core
 from polars_redis._arguments import to_bound
-from polars_redis._write import Frame, Nulls, Rows, in_order, reporting
+from polars_redis._write import Frame, Nulls, Rows, in_order, write, write_async
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import polars as pl
 
-__all__ = ["write_stream"]
+__all__ = ["write_stream", "write_stream_async"]
 
 
 def write_stream(
@@ -98,26 +98,80 @@ def write_stream(
     ... ).equals(df)
     True
     """
-    url, df = in_order(url, df)
-    rows = Rows(df, batch_size)
-    writer = _core.entry_writer(
+    rows, writer = _prepared(
         url,
-        rows.names,
-        {
-            "stream": stream,
-            "stream_column": stream_column,
-            "id_column": id_column,
-            "maxlen": maxlen,
-            "minid": None if minid is None else to_bound("minid", minid),
-            "approximate": approximate,
-            "null": null,
-        },
+        df,
+        batch_size,
+        stream=stream,
+        id_column=id_column,
+        stream_column=stream_column,
+        maxlen=maxlen,
+        minid=minid,
+        approximate=approximate,
+        null=null,
     )
-    if null == "raise":
-        rows.refuse_nulls()
-    rows.check(writer)
-    with reporting(writer):
-        for first, batch in rows.batches(without_nulls=null == "raise"):
-            writer.write(batch, first)
-        writer.finish()
+    write(rows, writer)
     return writer.ids()
+
+
+async def write_stream_async(
+    url: str | Frame,
+    df: Frame | str,
+    stream: str | None = None,
+    *,
+    id_column: str | None = None,
+    stream_column: str | None = None,
+    maxlen: int | None = None,
+    minid: str | int | datetime | None = None,
+    approximate: bool = True,
+    null: Nulls = "skip",
+    batch_size: int = 10_000,
+) -> pl.Series:
+    """Write the rows of a frame as entries of a stream, for asyncio.
+
+    As `write_stream`, with the same parameters, result and errors. Where the await is
+    cancelled, the CancelledError tells which rows were written.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import polars as pl
+    >>> import polars_redis as redis
+    >>> async def write() -> int:
+    ...     df = pl.DataFrame({"user_id": ["ann", "bob"]})
+    ...     ids = await redis.write_stream_async("redis://localhost", df, "results")
+    ...     return ids.len()
+    >>> asyncio.run(write())
+    2
+    """
+    rows, writer = _prepared(
+        url,
+        df,
+        batch_size,
+        stream=stream,
+        id_column=id_column,
+        stream_column=stream_column,
+        maxlen=maxlen,
+        minid=minid,
+        approximate=approximate,
+        null=null,
+    )
+    await write_async(rows, writer)
+    return writer.ids()
+
+
+def _prepared(
+    url: str | Frame,
+    df: Frame | str,
+    batch_size: int,
+    *,
+    minid: str | int | datetime | None,
+    null: Nulls,
+    **arguments: Any,
+) -> tuple[Rows, _core.RowWriter]:
+    """Check the arguments; nothing is sent."""
+    url, df = in_order(url, df)
+    rows = Rows(df, batch_size, without_nulls=null == "raise")
+    bound = None if minid is None else to_bound("minid", minid)
+    writer = _core.entry_writer(url, rows.names, {"minid": bound, "null": null, **arguments})
+    return rows, writer

@@ -439,6 +439,11 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Whether it is a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.map.is_some()
+    }
+
     /// How many servers share the keys.
     pub fn shards(&self) -> usize {
         self.map

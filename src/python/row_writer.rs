@@ -107,6 +107,11 @@ impl RowWriter {
         self.lock(py).outcome().written()
     }
 
+    /// How many rows were not, as their keys were there.
+    fn kept(&self, py: Python<'_>) -> u64 {
+        self.lock(py).outcome().kept()
+    }
+
     /// The IDs of the entries that the rows became.
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         ids(py, self.lock(py).outcome())

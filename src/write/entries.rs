@@ -51,12 +51,9 @@ impl Entries {
         Self {
             target,
             id,
-            fields: fields
-                .iter()
-                .map(|&(column, name)| FieldName::new(column, name))
-                .collect(),
+            fields: FieldName::all(fields),
             nulls,
-            placeholder: placeholder(fields),
+            placeholder: FieldName::placeholder(fields),
             options: (0, Vec::new()),
         }
     }
@@ -80,15 +77,6 @@ impl Entries {
     fn has_field(&self, field: &FieldName, batch: &Batch, row: usize) -> bool {
         self.nulls == Nulls::Empty || !batch.column(field.column).is_null(row)
     }
-}
-
-/// A field with no column's name: an underscore, or as many as it takes.
-fn placeholder(fields: &[(usize, &str)]) -> FieldName {
-    let mut name = String::from("_");
-    while fields.iter().any(|(_, taken)| *taken == name) {
-        name.push('_');
-    }
-    FieldName::new(0, &name)
 }
 
 impl Statement for Entries {

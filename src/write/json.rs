@@ -5,12 +5,21 @@ use polars_arrow::array::{FixedSizeListArray, ListArray};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
+use super::batch::Batch;
 use super::temporal::{write_date, write_datetime, write_time};
 use super::values::{Values, push_decimal};
 
 /// Writes a row of a column.
 pub fn write(values: &Values, row: usize, out: &mut Vec<u8>) {
     let written = serde_json::to_writer(out, &Cell(values, row));
+    debug_assert!(written.is_ok(), "memory takes all that is written");
+}
+
+/// Writes a row of a batch as an object of these columns, by their number and name.
+pub fn write_object(members: &[(usize, String)], batch: &Batch, row: usize, out: &mut Vec<u8>) {
+    let members = members.iter();
+    let cells = members.map(|(at, name)| (name, Cell(batch.column(*at), row)));
+    let written = serde_json::Serializer::new(out).collect_map(cells);
     debug_assert!(written.is_ok(), "memory takes all that is written");
 }
 

@@ -10,6 +10,7 @@ use super::outcome::Outcome;
 use super::replies::{Replies, Reply};
 use super::statement::Statement;
 use super::writer::Failure;
+use crate::address::Address;
 use crate::connection::{Connection, Redirect, Route};
 use crate::deployment::Entrance;
 use crate::entry_id::EntryId;
@@ -93,10 +94,17 @@ pub enum Until {
 
 /// A row whose reply is due.
 #[derive(Debug, Clone, Copy)]
-struct Due {
-    row: u64,
+pub struct Due {
+    pub row: u64,
     /// How many bytes were queued on the connection up to the row's end.
     end: u64,
+}
+
+impl Due {
+    /// A row that is on its way, for all that is known.
+    pub fn sent(row: u64) -> Self {
+        Self { row, end: 0 }
+    }
 }
 
 /// A row that another server of the cluster has to be asked for.
@@ -111,12 +119,14 @@ pub struct Redirected {
 /// A connection, the rows that go over it, and the replies that are due.
 #[derive(Debug)]
 pub struct Lane {
-    pub route: Route,
-    connection: Option<Connection>,
+    route: Route,
+    /// Whether what is in one transaction has to be in one hash slot.
+    pub(super) in_cluster: bool,
+    pub(super) connection: Option<Connection>,
     /// Rows that have not been queued, in order.
-    todo: VecDeque<u64>,
+    pub(super) todo: VecDeque<u64>,
     /// Rows whose replies are due, the oldest first.
-    due: VecDeque<Due>,
+    pub(super) due: VecDeque<Due>,
     /// Bytes that were queued so far.
     queued: u64,
     replies: Replies,
@@ -129,9 +139,11 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(route: Route) -> Self {
+    /// Along a route that leads to one server of several, or to the only one.
+    pub fn new(route: Route, in_cluster: bool) -> Self {
         Self {
             route,
+            in_cluster,
             connection: None,
             todo: VecDeque::new(),
             due: VecDeque::new(),
@@ -178,7 +190,7 @@ impl Lane {
     /// Gives the connection up; rows whose replies are due may or may not be written.
     pub fn give_up(&mut self, outcome: &mut Outcome) {
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent) as u64;
-        let sent = self.queued - unsent;
+        let sent = self.queued.saturating_sub(unsent);
         for due in self.due.drain(..) {
             // A command that did not go out whole is not executed.
             if due.end <= sent {
@@ -191,7 +203,11 @@ impl Lane {
     /// Sends rows and takes replies. What goes wrong is told to `shared`, and ends
     /// the sending of all lanes.
     pub async fn run(&mut self, shared: &Shared, batches: &VecDeque<Batch>, until: Until) {
-        if let Err(error) = self.advance(shared, batches, until).await {
+        let ran = match shared.statement.guarded() {
+            Some(hashes) => self.run_guarded(hashes, shared, batches).await,
+            None => self.advance(shared, batches, until).await,
+        };
+        if let Err(error) = ran {
             let row = self.due.front().map(|due| due.row);
             let row = row.or_else(|| self.todo.front().copied());
             self.give_up(&mut shared.outcome());
@@ -227,6 +243,15 @@ impl Lane {
         }
     }
 
+    /// Makes the connection, if there is none.
+    pub(super) async fn connect(&mut self) -> Result<()> {
+        if self.connection.is_none() {
+            self.queued = 0;
+            self.connection = Some(fresh(&mut self.route).await?);
+        }
+        Ok(())
+    }
+
     /// Queues rows, as many as may be on their way.
     async fn fill(&mut self, shared: &Shared, batches: &VecDeque<Batch>) -> Result<()> {
         while let Some(&row) = self.todo.front() {
@@ -234,13 +259,9 @@ impl Lane {
             if self.queued - answered >= WINDOW {
                 return Ok(());
             }
-            let connection = match &mut self.connection {
-                Some(connection) => connection,
-                None => {
-                    let connection = fresh(&mut self.route).await?;
-                    self.queued = 0;
-                    self.connection.insert(connection)
-                }
+            self.connect().await?;
+            let Some(connection) = &mut self.connection else {
+                return Ok(());
             };
             if connection.unsent() >= PIECE {
                 return Ok(());
@@ -340,7 +361,7 @@ impl Lane {
             if self.came == 0 {
                 let due = self.due.pop_front();
                 if let (Some(due), Some(reply)) = (due, self.refused.take()) {
-                    self.refused_row(due.row, reply, connection, shared, batches);
+                    self.refused_row(due.row, reply, connection.address(), shared, batches);
                 }
             }
         }
@@ -349,16 +370,15 @@ impl Lane {
 
     /// A server has refused a row.
     #[cold]
-    fn refused_row(
+    pub(super) fn refused_row(
         &mut self,
         row: u64,
         reply: String,
-        connection: &Connection,
+        server: &Address,
         shared: &Shared,
         batches: &VecDeque<Batch>,
     ) {
-        let told_by = &connection.address().endpoint;
-        if let Some(redirect) = Redirect::from_reply(&reply, told_by) {
+        if let Some(redirect) = Redirect::from_reply(&reply, &server.endpoint) {
             shared.stop();
             self.redirected.push(Redirected {
                 row,
@@ -375,8 +395,7 @@ impl Lane {
             }
             None => kind.to_owned(),
         };
-        let access = &connection.address().access;
-        let error = Error::from_reply(context, &reply, access);
+        let error = Error::from_reply(context, &reply, &server.access);
         shared.fail(Failure {
             row: Some(row),
             error,

@@ -1,7 +1,8 @@
 //! Rows of a frame as commands, and what became of them.
 //!
 //! A [`Batch`] holds some rows as Arrow columns. A [`Statement`] says what is sent
-//! for a row: an entry of a stream ([`Entries`]). A [`Writer`] sends the rows of
+//! for a row: an entry of a stream ([`Entries`]), a hash ([`Hashes`]), a message
+//! ([`Messages`]). A [`Writer`] sends the rows of
 //! batch after batch, a bounded number of bytes ahead of the replies, to whichever
 //! servers have their keys, and tells at the end, or after a failure, what became
 //! of each row: an [`Outcome`].
@@ -11,8 +12,11 @@
 
 mod batch;
 mod entries;
+mod guarded;
+mod hashes;
 mod json;
 mod lane;
+mod messages;
 mod outcome;
 mod replies;
 mod statement;
@@ -22,6 +26,8 @@ mod writer;
 
 pub use batch::Batch;
 pub use entries::{Entries, Nulls, Target, Trim};
+pub use hashes::{Hashes, IfExists};
+pub use messages::{Channel, Messages, Reach};
 pub use outcome::{Outcome, RowFate};
 pub use statement::{Place, Statement};
 pub use values::Values;

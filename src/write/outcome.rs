@@ -30,6 +30,8 @@ pub struct Outcome {
     written: MutableBitmap,
     /// Rows that were sent, and whose reply did not come. In no order.
     unsure: Vec<u64>,
+    /// How many were not written, as their keys were there.
+    kept: u64,
     ids: Option<Ids>,
 }
 
@@ -69,6 +71,16 @@ impl Outcome {
     /// A row was sent, and its reply will not come.
     pub fn is_unsure(&mut self, row: u64) {
         self.unsure.push(row);
+    }
+
+    /// A row was not written, as its key was there.
+    pub fn is_kept(&mut self) {
+        self.kept += 1;
+    }
+
+    /// How many were not written, as their keys were there.
+    pub fn kept(&self) -> u64 {
+        self.kept
     }
 
     /// How many rows there are, as far as that is known.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::batch::Batch;
+use super::hashes::Hashes;
 use crate::error::Result;
 
 /// Which key the command of a row is about.
@@ -37,6 +38,12 @@ pub trait Statement: Debug + Send + Sync {
 
     /// What the rows' keys are called, as in `stream`.
     fn kind(&self) -> &'static str;
+
+    /// The hashes that are written only if their keys are what they should be, if the
+    /// rows are that.
+    fn guarded(&self) -> Option<&Hashes> {
+        None
+    }
 
     /// Whether the reply to a row's command is an entry's ID.
     fn gives_ids(&self) -> bool {
@@ -81,6 +88,23 @@ impl FieldName {
         let mut word = Vec::new();
         push_word(name.as_bytes(), &mut word);
         Self { column, word }
+    }
+
+    /// The fields of columns, by their number and name.
+    pub fn all(fields: &[(usize, &str)]) -> Vec<Self> {
+        let fields = fields.iter();
+        fields
+            .map(|&(column, name)| Self::new(column, name))
+            .collect()
+    }
+
+    /// A field with no column's name: an underscore, or as many as it takes.
+    pub fn placeholder(fields: &[(usize, &str)]) -> Self {
+        let mut name = String::from("_");
+        while fields.iter().any(|(_, taken)| *taken == name) {
+            name.push('_');
+        }
+        Self::new(0, &name)
     }
 
     /// Adds the name and the value of a row that is not null.

@@ -187,11 +187,13 @@ impl Writer {
     async fn open_lanes(&mut self) -> Result<()> {
         if let Place::One(key) = self.shared.statement.place() {
             let route = Route::new(self.deployment.clone(), Slot::of(key), ReadFrom::Master);
-            self.lanes = vec![Lane::new(route)];
+            self.lanes = vec![Lane::new(route, false)];
             return Ok(());
         }
         let topology = Topology::find(&self.deployment, ReadFrom::Master).await?;
-        self.lanes = topology.routes().into_iter().map(Lane::new).collect();
+        let in_cluster = topology.is_cluster();
+        let routes = topology.routes().into_iter();
+        self.lanes = routes.map(|route| Lane::new(route, in_cluster)).collect();
         self.places = Some(Places {
             topology,
             by_slot: HashMap::new(),
@@ -239,7 +241,7 @@ impl Writer {
         let slot = first.redirect.slot;
         let mut route = Route::new(self.deployment.clone(), slot, ReadFrom::Master);
         route.redirect(first.redirect.clone());
-        let mut lane = Lane::new(route);
+        let mut lane = Lane::new(route, true);
         rows.iter().for_each(|redirected| lane.push(redirected.row));
         self.lanes.push(lane);
         self.run(Until::Answered).await;
