@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import redis as redis_py
 
     from support.servers import Server
-    from support.topologies import Replicated
+    from support.topologies import Cluster, Replicated, Sentinels
 
 ONLY_FIELDS: dict[str, Any] = {"include_id": False, "include_timestamp": False}
 #: What readers have a text for.
@@ -672,3 +672,108 @@ before = status("VmRSS")
 ids = redis.write_stream(sys.argv[1], df, "s")
 print(status("VmHWM") - before, ids.estimated_size("mb"))
 """
+
+
+# -- sentinels and clusters --------------------------------------------------------
+
+
+def test_the_master_that_sentinels_name(
+    make_sentinels: Callable[..., Sentinels], stream: str
+) -> None:
+    deployment = make_sentinels()
+    redis.write_stream(deployment.url(), numbered(10), stream)
+    old = deployment.failover()
+    master = deployment.wait_for_new_master(old)
+    # The old one may not know yet that it is none any more.
+    redis.write_stream(deployment.url(), numbered(10), stream)
+    assert there(master.client(), stream) == [*range(10), *range(10)]
+
+
+@pytest.mark.parametrize("rows", [1, 20_000])
+def test_streams_of_a_cluster(cluster: Cluster, stream: str, rows: int) -> None:
+    df = numbered(rows).with_columns(to=pl.format(f"{stream}:{{}}", pl.col("n") % 30))
+    ids = redis.write_stream(cluster.url, df, stream_column="to", batch_size=3_000)
+    client = cluster.client()
+    for n in range(30):
+        of_one = df.with_columns(ids).filter(pl.col("n") % 30 == n)
+        entries: Any = client.xrange(f"{stream}:{n}")
+        found = [(entry_id.decode(), int(fields[b"n"])) for entry_id, fields in entries]
+        assert found == of_one.select("_id", "n").rows()
+
+
+def test_one_stream_by_any_node(cluster: Cluster, stream: str) -> None:
+    for node in cluster.masters:
+        redis.write_stream(node.url, numbered(100), stream)
+    assert there(cluster.client(), stream) == list(range(100)) * 3
+
+
+def test_one_shard_refuses(cluster: Cluster, stream: str) -> None:
+    client: Any = cluster.client()
+    client.set(f"{stream}:7", "text")
+    df = numbered(20_000).with_columns(to=pl.format(f"{stream}:{{}}", pl.col("n") % 30))
+    with pytest.raises(ResponseError, match=rf'stream "{stream}:7": WRONGTYPE.*row 7 ') as raised:
+        redis.write_stream(cluster.url, df, stream_column="to")
+    error: Any = raised.value
+    held = sorted(n for at in range(30) if at != 7 for n in there(client, f"{stream}:{at}"))
+    assert held == error.written.to_list()
+    assert error.unsure.len() == 0
+    assert error.failed.len() == 20_000 - len(held)
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+def test_a_slot_that_moves_meanwhile(
+    make_cluster: Callable[..., Cluster], stream: str, by_column: bool
+) -> None:
+    cluster = make_cluster()
+    first, second = cluster.masters[:2]
+    key = cluster.key_of(first, stream)
+    client: Any = cluster.client()
+    rows = 300_000
+    df = numbered(rows)
+    if by_column:
+        others = pl.format("other:{}", pl.col("n") % 10)
+        df = df.with_columns(to=pl.when(pl.col("n") % 2 == 0).then(pl.lit(key)).otherwise(others))
+
+    def move() -> None:
+        wait_until(lambda: first.client().xlen(key) > 500)
+        cluster.migrate(key, second).run()
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    options: dict[str, Any] = {"stream_column": "to"} if by_column else {"stream": key}
+    ids = redis.write_stream(cluster.url, df, **options)
+    mover.join()
+    assert cluster.node_of(key) is second
+    mine = range(0, rows, 2) if by_column else range(rows)
+    assert there(client, key) == list(mine)
+    assert ids.null_count() == 0
+    entries: Any = client.xrange(key)
+    assert ids.gather(mine).to_list() == [entry_id.decode() for entry_id, _ in entries]
+
+
+def test_a_slot_that_is_on_its_way_all_the_time(
+    make_cluster: Callable[..., Cluster], stream: str
+) -> None:
+    cluster = make_cluster()
+    first, second = cluster.masters[:2]
+    key = cluster.key_of(first, stream)
+    cluster.migrate(key, second).begin()
+    # It is not there yet, so the old server sends whoever asks to the new one.
+    redis.write_stream(cluster.url, numbered(5_000), key, batch_size=500)
+    redis.write_stream(cluster.url, numbered(10).with_columns(to=pl.lit(key)), stream_column="to")
+    cluster.migrate(key, second).finish()
+    assert there(cluster.client(), key) == [*range(5_000), *range(10)]
+
+
+def test_a_shard_that_is_gone(make_cluster: Callable[..., Cluster], stream: str) -> None:
+    cluster = make_cluster()
+    lost = cluster.masters[1]
+    keys = [cluster.key_of(node, stream) for node in cluster.masters]
+    df = numbered(300).with_columns(to=pl.Series([keys[n % 3] for n in range(300)]))
+    redis.write_stream(cluster.url, df, stream_column="to")
+    lost.kill()
+    with pytest.raises(RedisConnectionError) as raised:
+        redis.write_stream(cluster.url, df, stream_column="to")
+    error: Any = raised.value
+    assert set(range(1, 300, 3)) <= set(error.failed)
+    assert error.unsure.len() == 0
