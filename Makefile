@@ -68,6 +68,7 @@ bench-python: $(BUILT) ## beside redis-py and the bare socket
 	PYTHONPATH=examples $(PY) benches/compare.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/consume.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/scan.py $(BENCH_ARGS)
+	PYTHONPATH=examples $(PY) benches/write.py $(BENCH_ARGS)
 	PYTHONPATH=examples:tests $(PY) benches/failover.py $(BENCH_ARGS)
 
 # -- checks -------------------------------------------------------------------

@@ -28,9 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: An example that needs a server of some kind says so before it.
-OF_A_KIND = re.compile(
-    r"^<!-- server: (\w+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+OF_A_KIND = re.compile(r"^<!-- server: (\w+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 URL_OF_A_KIND = re.compile(r'"((?:redis|rediss|redis-sentinel|unix)://[^"]*)"')
 PRINTED_URL = "redis://localhost"
 FIRST_MS = 1_704_067_200_000
@@ -97,7 +95,15 @@ def test_examples_of_a_page_run(
 def test_there_are_examples_and_none_is_missed() -> None:
     counts = {page.name: len(list(blocks(page))) for page in PAGES}
     assert counts["README.md"] > 0
-    named = ("reading.md", "types.md", "lazy.md", "iterating.md", "groups.md", "delivery.md")
+    named = (
+        "reading.md",
+        "types.md",
+        "lazy.md",
+        "iterating.md",
+        "groups.md",
+        "delivery.md",
+        "writing.md",
+    )
     for name in named:
         assert counts[name] > 0, name
     for page in PAGES:

@@ -777,3 +777,18 @@ def test_a_shard_that_is_gone(make_cluster: Callable[..., Cluster], stream: str)
     error: Any = raised.value
     assert set(range(1, 300, 3)) <= set(error.failed)
     assert error.unsure.len() == 0
+
+
+def test_a_bar_shows_how_far_it_is(
+    redis_url: str, stream: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis.write_stream(redis_url, numbered(25_000), stream)
+    assert capsys.readouterr().err == ""
+    redis.write_stream(redis_url, numbered(25_000), stream, progress=True)
+    shown = capsys.readouterr().err
+    assert "writing" in shown
+    assert "25.0k/25.0k" in shown
+    redis.write_stream(redis_url, numbered(25_000).lazy(), stream, progress=True)
+    assert "25.0k rows" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="progress: expected bool"):
+        redis.write_stream(redis_url, numbered(1), stream, progress=1)  # type: ignore[arg-type]

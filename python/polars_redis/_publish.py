@@ -16,6 +16,7 @@ def publish(
     channel_column: str | None = None,
     sharded: bool = False,
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> int:
     """Publish the rows of a frame as messages.
 
@@ -39,6 +40,8 @@ def publish(
         hash slot (``SPUBLISH``, from Redis 7.0 on), where sharded subscribers listen.
     batch_size
         How many rows are taken from the frame at a time.
+    progress
+        Whether a bar in the terminal or the notebook shows how far it is.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def publish(
     >>> redis.publish("redis://localhost", df, "alerts")
     2
     """
-    rows, writer = _prepared(url, df, channel, channel_column, sharded, batch_size)
+    rows, writer = _prepared(url, df, channel, channel_column, sharded, batch_size, progress)
     write(rows, writer)
     return writer.written()
 
@@ -74,6 +77,7 @@ async def publish_async(
     channel_column: str | None = None,
     sharded: bool = False,
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> int:
     """Publish the rows of a frame as messages, for asyncio.
 
@@ -89,7 +93,7 @@ async def publish_async(
     >>> asyncio.run(redis.publish_async("redis://localhost", df, "alerts"))
     2
     """
-    rows, writer = _prepared(url, df, channel, channel_column, sharded, batch_size)
+    rows, writer = _prepared(url, df, channel, channel_column, sharded, batch_size, progress)
     await write_async(rows, writer)
     return writer.written()
 
@@ -101,9 +105,10 @@ def _prepared(
     channel_column: str | None,
     sharded: bool,
     batch_size: int,
+    progress: bool,
 ) -> tuple[Rows, _core.RowWriter]:
     """Check the arguments; nothing is sent."""
     url, df = in_order(url, df)
-    rows = Rows(df, batch_size)
+    rows = Rows(df, batch_size, progress=progress)
     arguments = {"channel": channel, "channel_column": channel_column, "sharded": sharded}
     return rows, _core.message_writer(url, rows.names, arguments)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 
+from polars_redis._progress import Bar, check
 from polars_redis.exceptions import PolarsRedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from polars_redis import _core
 
@@ -31,11 +32,15 @@ class Rows:
         The frame, or the query for one.
     batch_size
         How many rows are handed to the core at a time.
+    progress
+        Whether a bar shows how many were handed over.
     without_nulls
         Whether a null is an error.
     """
 
-    def __init__(self, frame: Frame, batch_size: int, *, without_nulls: bool = False) -> None:
+    def __init__(
+        self, frame: Frame, batch_size: int, *, progress: bool, without_nulls: bool = False
+    ) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
             msg = f"batch_size: expected int, got {type(batch_size).__name__}"
             raise TypeError(msg)
@@ -43,7 +48,9 @@ class Rows:
             msg = f"batch_size: expected at least 1, got {batch_size}"
             raise ValueError(msg)
         self._frame = frame
+        check(progress)
         self._batch_size = batch_size
+        self._progress = progress
         self._without_nulls = without_nulls
         schema = frame.collect_schema()
         self.names = schema.names()
@@ -55,19 +62,35 @@ class Rows:
 
         The frames of a query are looked at one after another, before their rows are.
         """
-        if isinstance(self._frame, pl.DataFrame):
-            if self._without_nulls:
-                _refuse_nulls(self._frame, 0)
-            writer.expect(self._frame.height)
+        if not isinstance(self._frame, pl.DataFrame):
+            return
+        if self._without_nulls:
+            _refuse_nulls(self._frame, 0)
+        if writer.expect(self._frame.height):
             for first, batch in self._batches():
                 writer.check(self._prepared(batch), first)
 
-    def batches(self) -> Iterator[tuple[int, pl.DataFrame]]:
+    def batches(self) -> Generator[tuple[int, pl.DataFrame], None, None]:
         """Give some rows after the other, with the number of the first of them."""
-        for first, batch in self._batches():
-            if self._without_nulls:
-                _refuse_nulls(batch, first)
-            yield first, self._prepared(batch)
+        with self._shown() as show:
+            for first, batch in self._batches():
+                if self._without_nulls:
+                    _refuse_nulls(batch, first)
+                yield first, self._prepared(batch)
+                show(first + batch.height)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Callable[[int], object]]:
+        """Give what shows how many rows are done with, if that is wanted."""
+        if not self._progress:
+            yield lambda rows: None
+            return
+        expected = self._frame.height if isinstance(self._frame, pl.DataFrame) else None
+        bar = Bar("writing", "rows")
+        try:
+            yield lambda rows: bar.show(rows, expected)
+        finally:
+            bar.close()
 
     async def next_of(
         self, batches: Iterator[tuple[int, pl.DataFrame]]
@@ -155,8 +178,8 @@ def in_order(url: str | Frame, df: Frame | str) -> tuple[str, Frame]:
 def write(rows: Rows, writer: _core.RowWriter) -> None:
     """Write all rows."""
     rows.check(writer)
-    with _reporting(writer):
-        for first, batch in rows.batches():
+    with _reporting(writer), closing(rows.batches()) as batches:
+        for first, batch in batches:
             writer.write(batch, first)
         writer.finish()
 

@@ -26,6 +26,7 @@ def write_hashes(
     if_exists: IfExists = "replace",
     *,
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> int:
     """Write the rows of a frame as hashes.
 
@@ -54,6 +55,8 @@ def write_hashes(
         ``polars_redis`` tells how many there were.
     batch_size
         How many rows are taken from the frame at a time.
+    progress
+        Whether a bar in the terminal or the notebook shows how far it is.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def write_hashes(
     >>> redis.write_hashes("redis://localhost", df, key_prefix="user:", ttl=3600)
     2
     """
-    rows, writer = _prepared(url, df, key_column, key_prefix, ttl, if_exists, batch_size)
+    rows, writer = _prepared(url, df, key_column, key_prefix, ttl, if_exists, batch_size, progress)
     write(rows, writer)
     return _told(writer)
 
@@ -90,6 +93,7 @@ async def write_hashes_async(
     if_exists: IfExists = "replace",
     *,
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> int:
     """Write the rows of a frame as hashes, for asyncio.
 
@@ -105,7 +109,7 @@ async def write_hashes_async(
     >>> asyncio.run(redis.write_hashes_async("redis://localhost", df, key_prefix="user:"))
     2
     """
-    rows, writer = _prepared(url, df, key_column, key_prefix, ttl, if_exists, batch_size)
+    rows, writer = _prepared(url, df, key_column, key_prefix, ttl, if_exists, batch_size, progress)
     await write_async(rows, writer)
     return _told(writer)
 
@@ -118,10 +122,11 @@ def _prepared(
     ttl: float | timedelta | None,
     if_exists: IfExists,
     batch_size: int,
+    progress: bool,
 ) -> tuple[Rows, _core.RowWriter]:
     """Check the arguments; nothing is sent."""
     url, df = in_order(url, df)
-    rows = Rows(df, batch_size)
+    rows = Rows(df, batch_size, progress=progress)
     arguments: dict[str, Any] = {
         "key_column": key_column,
         "key_prefix": key_prefix,

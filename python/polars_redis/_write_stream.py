@@ -28,6 +28,7 @@ def write_stream(
     approximate: bool = True,
     null: Nulls = "skip",
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> pl.Series:
     """Write the rows of a frame as entries of a stream.
 
@@ -67,6 +68,8 @@ def write_stream(
         empty.
     batch_size
         How many rows are taken from the frame at a time.
+    progress
+        Whether a bar in the terminal or the notebook shows how far it is.
 
     Returns
     -------
@@ -102,6 +105,7 @@ def write_stream(
         url,
         df,
         batch_size,
+        progress=progress,
         stream=stream,
         id_column=id_column,
         stream_column=stream_column,
@@ -126,6 +130,7 @@ async def write_stream_async(
     approximate: bool = True,
     null: Nulls = "skip",
     batch_size: int = 10_000,
+    progress: bool = False,
 ) -> pl.Series:
     """Write the rows of a frame as entries of a stream, for asyncio.
 
@@ -148,6 +153,7 @@ async def write_stream_async(
         url,
         df,
         batch_size,
+        progress=progress,
         stream=stream,
         id_column=id_column,
         stream_column=stream_column,
@@ -165,13 +171,14 @@ def _prepared(
     df: Frame | str,
     batch_size: int,
     *,
+    progress: bool,
     minid: str | int | datetime | None,
     null: Nulls,
     **arguments: Any,
 ) -> tuple[Rows, _core.RowWriter]:
     """Check the arguments; nothing is sent."""
     url, df = in_order(url, df)
-    rows = Rows(df, batch_size, without_nulls=null == "raise")
+    rows = Rows(df, batch_size, progress=progress, without_nulls=null == "raise")
     bound = None if minid is None else to_bound("minid", minid)
     writer = _core.entry_writer(url, rows.names, {"minid": bound, "null": null, **arguments})
     return rows, writer

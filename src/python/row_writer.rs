@@ -49,9 +49,11 @@ impl RowWriter {
 
 #[pymethods]
 impl RowWriter {
-    /// There are so many rows in all.
-    fn expect(&self, py: Python<'_>, rows: u64) {
-        self.lock(py).expect_rows(rows);
+    /// There are so many rows in all. Whether they are to be checked first.
+    fn expect(&self, py: Python<'_>, rows: u64) -> bool {
+        let mut writer = self.lock(py);
+        writer.expect_rows(rows);
+        writer.is_choosy()
     }
 
     /// Whether all rows of a frame can be sent at all; nothing is.

@@ -118,6 +118,10 @@ impl Statement for Entries {
         }
     }
 
+    fn is_choosy(&self) -> bool {
+        self.id.is_some() || self.place() == Place::ByRow
+    }
+
     fn check(&self, batch: &Batch) -> Result<()> {
         if let Target::Column(column) = self.target {
             batch.check_texts(

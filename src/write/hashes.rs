@@ -141,6 +141,10 @@ impl Statement for Hashes {
         }
     }
 
+    fn is_choosy(&self) -> bool {
+        true
+    }
+
     fn check(&self, batch: &Batch) -> Result<()> {
         batch.check_texts(self.key, "key_column: expected a key", |_| true)
     }

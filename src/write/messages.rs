@@ -75,6 +75,10 @@ impl Statement for Messages {
         push_word(scratch, out);
     }
 
+    fn is_choosy(&self) -> bool {
+        matches!(self.channel, Channel::Column(_))
+    }
+
     fn check(&self, batch: &Batch) -> Result<()> {
         match self.channel {
             Channel::Named(_) => Ok(()),

@@ -27,6 +27,9 @@ pub trait Statement: Debug + Send + Sync {
     /// Adds a row's commands to `out`.
     fn encode(&self, batch: &Batch, row: usize, out: &mut Vec<u8>, scratch: &mut Vec<u8>);
 
+    /// Whether there are rows that cannot be sent.
+    fn is_choosy(&self) -> bool;
+
     /// Whether all rows of a batch can be sent at all.
     ///
     /// # Errors

@@ -76,6 +76,11 @@ impl Writer {
         self.expected = rows;
     }
 
+    /// Whether there are rows that cannot be sent.
+    pub fn is_choosy(&self) -> bool {
+        self.shared.statement.is_choosy()
+    }
+
     /// Whether all rows of a batch can be sent at all; nothing is.
     ///
     /// # Errors
