@@ -69,6 +69,7 @@ bench-python: $(BUILT) ## beside redis-py and the bare socket
 	PYTHONPATH=examples $(PY) benches/consume.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/scan.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/pubsub.py $(BENCH_ARGS)
+	PYTHONPATH=examples $(PY) benches/write.py $(BENCH_ARGS)
 	PYTHONPATH=examples:tests $(PY) benches/failover.py $(BENCH_ARGS)
 	PYTHONPATH=examples:tests $(PY) benches/streams.py $(BENCH_ARGS)
 	PYTHONPATH=examples $(PY) benches/tls.py $(BENCH_ARGS)

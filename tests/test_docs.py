@@ -109,6 +109,7 @@ def test_there_are_examples_and_none_is_missed() -> None:
         "delivery.md",
         "watching.md",
         "pubsub.md",
+        "writing.md",
     )
     for name in named:
         assert counts[name] > 0, name

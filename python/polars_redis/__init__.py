@@ -14,6 +14,7 @@ from polars_redis._iterate import (
     iter_stream,
     iter_stream_async,
 )
+from polars_redis._publish import publish, publish_async
 from polars_redis._pubsub import (
     AsyncPubSubIterator,
     PubSubIterator,
@@ -26,6 +27,8 @@ from polars_redis._read import read_stream
 from polars_redis._scan import scan_stream, split_stream
 from polars_redis._schema import infer_stream_schema
 from polars_redis._streams import read_streams, scan_streams
+from polars_redis._write_hashes import write_hashes, write_hashes_async
+from polars_redis._write_stream import write_stream, write_stream_async
 
 __version__ = version("polars-redis")
 
@@ -46,10 +49,16 @@ __all__ = [
     "iter_pubsub_async",
     "iter_stream",
     "iter_stream_async",
+    "publish",
+    "publish_async",
     "read_stream",
     "read_streams",
     "scan_stream",
     "scan_streams",
     "split_stream",
     "stream_info",
+    "write_hashes",
+    "write_hashes_async",
+    "write_stream",
+    "write_stream_async",
 ]

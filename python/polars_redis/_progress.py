@@ -1,4 +1,4 @@
-"""A bar that shows how far a read is, in a terminal or in a notebook."""
+"""A bar that shows how far a read or a write is, in a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["watched"]
+__all__ = ["Bar", "check", "watched"]
 
 
 def watched(
@@ -25,12 +25,10 @@ def watched(
     What reads calls what it is given from time to time, with the entries so far and
     about how many there will be.
     """
-    if not isinstance(progress, bool):
-        msg = f"progress: expected bool, got {type(progress).__name__}"
-        raise TypeError(msg)
+    check(progress)
     if not progress:
         return read(None)
-    bar = _Bar(name)
+    bar = Bar(name, "entries")
     try:
         df = read(bar.show)
         bar.end(df.height)
@@ -39,14 +37,29 @@ def watched(
     return df
 
 
-class _Bar:
-    """A bar that appears when there is something to show: a wrong argument has none."""
+def check(progress: bool) -> None:
+    """Raise where it is anything but true or false."""
+    if not isinstance(progress, bool):
+        msg = f"progress: expected bool, got {type(progress).__name__}"
+        raise TypeError(msg)
 
-    def __init__(self, name: str) -> None:
+
+class Bar:
+    """A bar that appears when there is something to show: a wrong argument has none.
+
+    Parameters
+    ----------
+    name
+        What stands in front of it.
+    unit
+        What it counts.
+    """
+
+    def __init__(self, name: str, unit: str) -> None:
         # Whoever wants no bar does not wait for it to be imported.
         from tqdm.auto import tqdm
 
-        self._make = partial(tqdm, desc=name, unit=" entries", unit_scale=True)
+        self._make = partial(tqdm, desc=name, unit=f" {unit}", unit_scale=True)
         self._begun = time.time()
         self._bar: Any = None
         self._expected: int | None = None

@@ -34,13 +34,14 @@ use tokio_util::codec::Decoder;
 
 pub use backoff::Backoff;
 pub use route::{Route, Topology};
-pub use slots::Slot;
+pub(crate) use slots::Redirect;
+pub use slots::{RedirectKind, Slot};
 
 use crate::address::{Address, Endpoint};
 use crate::error::{Error, Result};
 use crate::resp::{Payload, Token, Tokenizer};
 use tls::Session;
-use transport::Transport;
+use transport::{Transport, is_not_now};
 
 /// Size of the read buffer. Large, to take what a loopback or a fast network
 /// delivers in few calls; small enough to stay in the second-level cache.
@@ -236,9 +237,65 @@ impl Connection {
         Ok(())
     }
 
+    /// What [`exchange`](Self::exchange) and [`flush`](Self::flush) will send, to add
+    /// to.
+    pub(crate) fn outbox(&mut self) -> &mut Vec<u8> {
+        if self.sent == self.outbox.len() {
+            self.outbox.clear();
+            self.sent = 0;
+        }
+        &mut self.outbox
+    }
+
+    /// How many bytes have not been sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.outbox.len() - self.sent
+    }
+
+    /// Takes the last so many of the bytes back that have not been sent.
+    pub(crate) fn take_back(&mut self, bytes: usize) {
+        let left = self.outbox.len() - bytes.min(self.unsent());
+        self.outbox.truncate(left);
+    }
+
+    /// Sends some of what is queued, or receives what comes, whatever can be done
+    /// first, so that neither side waits for the other to read.
+    pub(crate) async fn exchange(&mut self) -> Result<()> {
+        if !self.inbox.is_empty() {
+            return Ok(());
+        }
+        let patience = self.address.access.socket_timeout;
+        let bytes = &self.outbox[self.sent..];
+        let exchanging = self.transport.exchange(bytes, &mut self.inbox.buffer);
+        let exchanged = timeout(patience, exchanging).await;
+        let exchanged = self.in_time(exchanged, patience)?;
+        self.sent += exchanged.written.unwrap_or(0);
+        match exchanged.read {
+            Some(0) => Err(self.broken(&io::ErrorKind::UnexpectedEof.into())),
+            Some(received) => {
+                self.inbox.fill(received);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes that have come and were not consumed, if there are any.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.inbox.buffer[self.inbox.start..self.inbox.end]
+    }
+
+    /// An error of bytes that are no reply.
+    pub(crate) fn malformed(&self, reason: &str) -> Error {
+        Error::Protocol {
+            context: self.address.peer(),
+            reason: self.address.redact(reason),
+        }
+    }
+
     /// Sends what the socket takes at once, which is nearly always everything,
     /// without asking the runtime whether it may.
-    fn flush_at_once(&mut self) -> Result<()> {
+    pub(crate) fn flush_at_once(&mut self) -> Result<()> {
         if self.sent == self.outbox.len() {
             return Ok(());
         }
@@ -367,10 +424,8 @@ impl Connection {
             let before = bytes.len();
             bytes.extend_from_slice(received);
             let taken = bytes.len() - before;
-            let value = codec.decode(&mut bytes).map_err(|error| Error::Protocol {
-                context: self.address.peer(),
-                reason: self.address.redact(&error.to_string()),
-            })?;
+            let value = codec.decode(&mut bytes);
+            let value = value.map_err(|error| self.malformed(&error.to_string()))?;
             // What the codec left belongs to the next reply.
             let left = if value.is_some() { bytes.len() } else { 0 };
             self.consume(taken - left.min(taken));
@@ -439,12 +494,6 @@ impl Connection {
             reason: format!("the server was silent for {patience:?}"),
         }
     }
-}
-
-/// Whether a socket that does not block would have to.
-fn is_not_now(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, WouldBlock};
-    matches!(error.kind(), WouldBlock | Interrupted)
 }
 
 /// Connects, and gets TLS under way where it is wanted.

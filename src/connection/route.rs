@@ -174,8 +174,13 @@ impl Route {
     pub(crate) fn follow(&mut self, reply: &str, told_by: &Endpoint) -> Option<String> {
         let redirect = Redirect::from_reply(reply, told_by)?;
         let to = self.deployment.server(redirect.to.clone()).peer();
-        self.redirect = Some(redirect);
+        self.redirect(redirect);
         Some(to)
+    }
+
+    /// The next connection goes where a server has said that the key is.
+    pub(crate) fn redirect(&mut self, redirect: Redirect) {
+        self.redirect = Some(redirect);
     }
 
     async fn connection(&mut self, haste: Haste) -> Result<Connection> {
@@ -439,6 +444,11 @@ impl Topology {
             map,
             slots: slots.unwrap_or_else(|| vec![Slot::of(b"")]),
         })
+    }
+
+    /// Whether it is a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.map.is_some()
     }
 
     /// How many servers share the keys.

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 
 use socket2::SockRef;
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -108,6 +108,80 @@ impl Transport {
         }
     }
 
+    /// Writes some bytes, or reads what is there, or both: whatever can be done first;
+    /// waits until something can.
+    pub async fn exchange(&mut self, bytes: &[u8], buffer: &mut [u8]) -> io::Result<Exchanged> {
+        let wants_to_write = !bytes.is_empty() || self.is_unsent();
+        let interest = match wants_to_write {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        loop {
+            let mut read = or_not_now(self.try_read_ready(buffer))?;
+            let written = match wants_to_write {
+                true => or_not_now(self.try_write_ready(bytes)),
+                false => Ok(None),
+            };
+            if written.is_err() && read.is_none() {
+                // What came before the peer went away is there all the same.
+                read = self.try_read(buffer).ok().filter(|&read| read > 0);
+            }
+            if read.is_some() {
+                let written = written.unwrap_or(None);
+                return Ok(Exchanged { written, read });
+            }
+            let written = written?;
+            if written.is_some() {
+                return Ok(Exchanged { written, read });
+            }
+            self.ready(interest).await?;
+        }
+    }
+
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(socket) | Self::Tls(socket, _) => socket.ready(interest).await,
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.ready(interest).await,
+        }
+    }
+
+    fn try_read_ready(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => {
+                let read = || (&*SockRef::from(&*socket)).read(buffer);
+                socket.try_io(Interest::READABLE, read)
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let read = || (&*SockRef::from(&*socket)).read(buffer);
+                socket.try_io(Interest::READABLE, read)
+            }
+            Self::Tls(socket, session) => {
+                let read = || session.read(&SockRef::from(&*socket), buffer);
+                socket.try_io(Interest::READABLE, read)
+            }
+        }
+    }
+
+    fn try_write_ready(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => {
+                let write = || (&*SockRef::from(&*socket)).write(bytes);
+                socket.try_io(Interest::WRITABLE, write)
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let write = || (&*SockRef::from(&*socket)).write(bytes);
+                socket.try_io(Interest::WRITABLE, write)
+            }
+            Self::Tls(socket, session) => {
+                let write = || session.write(&SockRef::from(&*socket), bytes);
+                socket.try_io(Interest::WRITABLE, write)
+            }
+        }
+    }
+
     /// Whether bytes that were taken have not been sent.
     pub fn is_unsent(&self) -> bool {
         match self {
@@ -136,6 +210,28 @@ impl Transport {
             Self::Tls(socket, session) => Idle::Tls(socket.into_std()?, session),
         })
     }
+}
+
+/// What [`Transport::exchange`] came to; nothing, where a side was not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchanged {
+    pub written: Option<usize>,
+    pub read: Option<usize>,
+}
+
+/// Nothing, of what would have had to wait.
+fn or_not_now(done: io::Result<usize>) -> io::Result<Option<usize>> {
+    match done {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_not_now(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a socket that does not block would have to.
+pub fn is_not_now(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted)
 }
 
 impl Idle {

@@ -182,6 +182,11 @@ impl Values {
     /// kinds of JSON a dtype takes is said here; then its text is as any other.
     fn push_json(&mut self, json: Json<'_>) -> bool {
         match self {
+            Self::Binary(views) if json.is_list() => {
+                let bytes = json.bytes();
+                bytes.iter().for_each(|bytes| views.push(bytes));
+                bytes.is_some()
+            }
             Self::String(_) | Self::Binary(_) | Self::Enum(_, _) => {
                 json.string().is_some_and(|text| self.push(text.as_bytes()))
             }

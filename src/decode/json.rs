@@ -52,6 +52,17 @@ impl<'a> Json<'a> {
         serde_json::from_str(self.0).ok().map(Cow::Owned)
     }
 
+    /// The bytes that a list of their numbers is.
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let is_bytes = self.elements(|element| {
+            let byte: Option<u8> = element.number().and_then(|number| number.parse().ok());
+            bytes.extend(byte);
+            byte.is_some()
+        });
+        is_bytes.then_some(bytes)
+    }
+
     pub fn is_list(self) -> bool {
         self.0.starts_with('[')
     }
@@ -204,6 +215,16 @@ mod tests {
         assert_eq!(said(r#""\ud83e\udd80\n\"""#).as_deref(), Some("🦀\n\""));
         assert_eq!(said(r#""\ud83e""#), None);
         assert_eq!(said("1"), None);
+    }
+
+    #[test]
+    fn bytes_are_lists_of_numbers() {
+        let bytes = |text: &'static str| Json::parse(text.as_bytes()).and_then(Json::bytes);
+        assert_eq!(bytes("[]"), Some(vec![]));
+        assert_eq!(bytes("[0, 255]"), Some(vec![0, 255]));
+        for text in ["[256]", "[-1]", "[1.0]", "[null]", "[\"1\"]", "1", "{}"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
     }
 
     #[test]

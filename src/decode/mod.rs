@@ -32,6 +32,12 @@ pub use meter::Meter;
 pub use names::Names;
 pub use plan::{Fields, IdColumns, OnMisfit, Plan};
 pub use pushes::{Notice, PushDecoder, PushFault};
+pub(crate) use views::Views;
+#[cfg(test)]
+pub(crate) use {
+    decimal::parse_decimal,
+    temporal::{parse_date, parse_datetime, parse_time},
+};
 
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Misfit, shorten};

@@ -37,12 +37,16 @@ impl Views {
     /// Adds a value, copied once.
     #[inline(always)]
     pub fn push(&mut self, value: &[u8]) {
-        let view = if value.len() <= View::MAX_INLINE_SIZE as usize {
-            inline(value)
-        } else {
-            self.store(value)
-        };
+        let view = self.view_of(value);
         self.views.push(view);
+    }
+
+    #[inline(always)]
+    fn view_of(&mut self, value: &[u8]) -> View {
+        if value.len() <= View::MAX_INLINE_SIZE as usize {
+            return inline(value);
+        }
+        self.store(value)
     }
 
     /// Adds a value `rows` times, stored once.
@@ -82,6 +86,20 @@ impl Views {
     pub fn extend_empty(&mut self, additional: usize) {
         self.views
             .resize(self.views.len() + additional, View::default());
+    }
+
+    /// Puts a value in the place of one that is there, which had better be empty: its
+    /// bytes stay in the data buffer.
+    #[inline]
+    pub fn replace(&mut self, at: usize, value: &[u8]) {
+        if at < self.views.len() {
+            self.views[at] = self.view_of(value);
+        }
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.views.len()
     }
 
     /// Drops the values from `len` on. Their bytes stay in the data buffer,

@@ -182,7 +182,7 @@ impl<'py> Arguments<'py> {
             return Ok(Query::Groups(groups));
         }
         let begun = |(key, value): (&Arc<str>, &Bound<'py, PyAny>)| {
-            PyResult::Ok((key.clone(), start(value)?))
+            PyResult::Ok((key.clone(), start("start_id", value)?))
         };
         Ok(Query::Tails(TailsQuery {
             streams: with_starts().map(begun).collect::<PyResult<_>>()?,
@@ -306,7 +306,7 @@ impl<'py> Arguments<'py> {
             _ => {}
         }
         let is_exclusive = text.is_some_and(|text| text.starts_with('('));
-        Ok(Mode::Pending(match start(given)? {
+        Ok(Mode::Pending(match start("start_id", given)? {
             Start::At(id) if is_exclusive => id.previous().unwrap_or(id),
             Start::At(id) => id,
             Start::Never | Start::AfterLast => EntryId::MAX,
@@ -327,7 +327,12 @@ impl<'py> Arguments<'py> {
     }
 
     fn start(&self) -> PyResult<Start> {
-        start(&self.get("start_id")?)
+        self.start_of("start_id")
+    }
+
+    /// Where a range begins.
+    pub fn start_of(&self, parameter: &str) -> PyResult<Start> {
+        start(parameter, &self.get(parameter)?)
     }
 
     fn end(&self) -> PyResult<End> {
@@ -352,7 +357,27 @@ impl<'py> Arguments<'py> {
             .ok_or_else(|| PyTypeError::new_err(format!("{parameter}: missing")))
     }
 
-    fn text(&self, parameter: &str) -> PyResult<Option<String>> {
+    /// Whether it is anything but None.
+    pub fn is_given(&self, parameter: &str) -> PyResult<bool> {
+        Ok(!self.get(parameter)?.is_none())
+    }
+
+    /// The number of the column that is named, if one is.
+    pub fn column(&self, parameter: &str, names: &[String]) -> PyResult<Option<usize>> {
+        let Some(name) = self.text(parameter)? else {
+            return Ok(None);
+        };
+        match names.iter().position(|there| *there == name) {
+            Some(at) => Ok(Some(at)),
+            None => Err(wrong(
+                parameter,
+                &format!("the frame has no column {name:?}"),
+            )),
+        }
+    }
+
+    /// A text, if one is given.
+    pub fn text(&self, parameter: &str) -> PyResult<Option<String>> {
         let value = self.get(parameter)?;
         if value.is_none() {
             return Ok(None);
@@ -360,7 +385,8 @@ impl<'py> Arguments<'py> {
         text(parameter, &value).map(Some)
     }
 
-    fn flag(&self, parameter: &str) -> PyResult<bool> {
+    /// True or false.
+    pub fn flag(&self, parameter: &str) -> PyResult<bool> {
         let value = self.get(parameter)?;
         match value.cast::<PyBool>() {
             Ok(flag) => Ok(flag.is_true()),
@@ -405,9 +431,9 @@ impl<'py> Arguments<'py> {
     }
 }
 
-fn start(given: &Bound<'_, PyAny>) -> PyResult<Start> {
-    match bound("start_id", given)? {
-        Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid("start_id", &e)),
+fn start(parameter: &str, given: &Bound<'_, PyAny>) -> PyResult<Start> {
+    match bound(parameter, given)? {
+        Bounds::Text(text) => Start::parse(&text).map_err(|e| invalid(parameter, &e)),
         Bounds::Milliseconds(ms) => Ok(Start::At(EntryId::new(ms, 0))),
     }
 }
@@ -426,7 +452,8 @@ pub fn deployment(url: &Bound<'_, PyAny>) -> PyResult<Arc<Deployment>> {
     Ok(Arc::new(Deployment::parse(&text("url", url)?)?))
 }
 
-fn wrong(parameter: &str, what: &str) -> PyErr {
+/// An argument is wrong.
+pub fn wrong(parameter: &str, what: &str) -> PyErr {
     PyValueError::new_err(format!("{parameter}: {what}"))
 }
 

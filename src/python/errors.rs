@@ -20,23 +20,28 @@ mod exceptions {
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let message = error.to_string();
-        match error {
-            Error::Argument(_) => PyValueError::new_err(message),
-            Error::Unsupported(_) => PyNotImplementedError::new_err(message),
-            Error::Connection { .. } => exceptions::RedisConnectionError::new_err(message),
-            Error::Timeout { .. } => exceptions::RedisTimeoutError::new_err(message),
-            Error::Authentication { .. } => exceptions::AuthenticationError::new_err(message),
-            Error::Response { .. } => exceptions::ResponseError::new_err(message),
-            Error::Protocol { .. } => exceptions::ProtocolError::new_err(message),
-            Error::Decode(misfit) => exceptions::DecodeError::new_err((
-                message,
-                misfit.stream,
-                misfit.entry_id.to_string(),
-                misfit.field,
-            )),
-            Error::Message(misfit) => {
-                exceptions::MessageDecodeError::new_err((message, misfit.channel, misfit.field))
-            }
+        exception(error, message)
+    }
+}
+
+/// The exception that an error is, with this message.
+pub fn exception(error: Error, message: String) -> PyErr {
+    match error {
+        Error::Argument(_) => PyValueError::new_err(message),
+        Error::Unsupported(_) => PyNotImplementedError::new_err(message),
+        Error::Connection { .. } => exceptions::RedisConnectionError::new_err(message),
+        Error::Timeout { .. } => exceptions::RedisTimeoutError::new_err(message),
+        Error::Authentication { .. } => exceptions::AuthenticationError::new_err(message),
+        Error::Response { .. } => exceptions::ResponseError::new_err(message),
+        Error::Protocol { .. } => exceptions::ProtocolError::new_err(message),
+        Error::Decode(misfit) => exceptions::DecodeError::new_err((
+            message,
+            misfit.stream,
+            misfit.entry_id.to_string(),
+            misfit.field,
+        )),
+        Error::Message(misfit) => {
+            exceptions::MessageDecodeError::new_err((message, misfit.channel, misfit.field))
         }
     }
 }

@@ -71,6 +71,13 @@ impl Frames {
     }
 }
 
+/// A column as a `polars.Series`.
+pub fn to_series(py: Python<'_>, column: TableColumn) -> PyResult<Bound<'_, PyAny>> {
+    let polars = Polars::get(py)?;
+    let inner = polars.column(py, column)?;
+    polars.wrap_column.bind(py).call1((inner,))
+}
+
 /// The names of all columns, where one of them cannot be handed over, as a name
 /// in C ends at a zero byte; numbers are put in their place.
 fn number_columns(table: &mut Table) -> Option<Vec<String>> {

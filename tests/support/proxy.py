@@ -47,12 +47,14 @@ SIOCOUTQNSD = 0x894B
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a connection. Counts are of bytes from the server to the client.
+    """What happens to a connection. Counts are of bytes to the client, but for one.
 
     Attributes
     ----------
     cut_after
         Close it as soon as exactly so many bytes were passed on (0: at once).
+    cut_up_after
+        Close it as soon as exactly so many bytes were passed on to the server.
     cut
         How: ``"rst"`` resets it, ``"fin"`` ends it in an orderly way.
     stall_after
@@ -62,6 +64,7 @@ class Fault:
     """
 
     cut_after: int | None = None
+    cut_up_after: int | None = None
     cut: Literal["rst", "fin"] = "rst"
     stall_after: int | None = None
     chunk: int | None = None
@@ -158,11 +161,14 @@ class _Connection:
         return self.up, self.down
 
     def allowed(self, line: _Line) -> float:
-        return self.fault.limit - line.passed if line is self.down else math.inf
+        if line is self.down:
+            return self.fault.limit - line.passed
+        after = self.fault.cut_up_after
+        return math.inf if after is None else after - line.passed
 
     def is_due_to_be_cut(self) -> bool:
-        after = self.fault.cut_after
-        return after is not None and self.down.passed >= after
+        limits = ((self.down, self.fault.cut_after), (self.up, self.fault.cut_up_after))
+        return any(after is not None and line.passed >= after for line, after in limits)
 
 
 class Proxy:

@@ -1,0 +1,79 @@
+//! What `write_stream` sends.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arguments::{Arguments, deployment, wrong};
+use super::row_writer::RowWriter;
+use crate::entry_id::Start;
+use crate::write::{Entries, Nulls, Target, Trim};
+
+/// Columns that are made of an entry's ID, or tell of how it was read.
+const OF_READING: [&str; 5] = ["_id", "_ts", "_seq", "_deliveries", "_key"];
+
+/// A writer of rows as entries of streams.
+#[pyfunction]
+pub fn entry_writer(
+    url: &Bound<'_, PyAny>,
+    names: Vec<String>,
+    arguments: Bound<'_, PyDict>,
+) -> PyResult<RowWriter> {
+    let deployment = deployment(url)?;
+    let arguments = Arguments(arguments);
+    let entries = entries(&names, &arguments)?;
+    Ok(RowWriter::new(deployment, names, Box::new(entries)))
+}
+
+fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
+    let stream_column = arguments.column("stream_column", names)?;
+    let target = match (arguments.text("stream")?, stream_column) {
+        (Some(stream), None) => Target::Stream(stream),
+        (None, Some(column)) => Target::Column(column),
+        (None, None) => return Err(wrong("stream", "name a stream, or give stream_column")),
+        (Some(_), Some(_)) => return Err(wrong("stream_column", "only where no stream is given")),
+    };
+    let id = arguments.column("id_column", names)?;
+    let is_of_reading = |name: &str| OF_READING.contains(&name);
+    let mut fields = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        if Some(at) == id || Some(at) == stream_column || (id.is_some() && is_of_reading(name)) {
+            continue;
+        }
+        if is_of_reading(name) {
+            return Err(wrong(
+                "df",
+                &format!(
+                    "the column {name:?} has a name that readers give to what is no field: drop \
+                     or rename it, or give id_column to write the entries with their IDs"
+                ),
+            ));
+        }
+        fields.push((at, name.as_str()));
+    }
+    let nulls = match arguments.text("null")?.as_deref() {
+        // Whoever wants none has looked for them.
+        Some("skip" | "raise") => Nulls::Skip,
+        Some("empty") => Nulls::Empty,
+        _ => return Err(wrong("null", "expected \"skip\", \"empty\" or \"raise\"")),
+    };
+    let entries = Entries::new(target, id, &fields, nulls);
+    Ok(match trim(arguments)? {
+        None => entries,
+        Some(trim) => entries.trimmed(trim, arguments.flag("approximate")?),
+    })
+}
+
+fn trim(arguments: &Arguments<'_>) -> PyResult<Option<Trim>> {
+    let maxlen = arguments.number("maxlen", 0)?;
+    let min_id = match arguments.is_given("minid")? {
+        false => None,
+        true => Some(arguments.start_of("minid")?),
+    };
+    match (maxlen, min_id) {
+        (None, None) => Ok(None),
+        (Some(len), None) => Ok(Some(Trim::MaxLen(len as u64))),
+        (None, Some(Start::At(id))) => Ok(Some(Trim::MinId(id))),
+        (None, Some(_)) => Err(wrong("minid", "expected an entry ID")),
+        (Some(_), Some(_)) => Err(wrong("minid", "only where no maxlen is given")),
+    }
+}
