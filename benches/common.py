@@ -76,10 +76,13 @@ def measure(
 ) -> dict[str, Any]:
     """Run one contender once, in a process of its own; first do what it has to be ready for."""
     words = [sys.executable, str(HERE / script), name, server.host, str(server.port)]
-    return told_by([*words, stream, str(amount)], RESP_BYTES=str(resp_bytes))
+    words += [stream, str(amount)]
+    return told_by(words, once_ready=once_ready, RESP_BYTES=str(resp_bytes))
 
 
-def told_by(words: list[str], **environment: str) -> dict[str, Any]:
+def told_by(
+    words: list[str], *, once_ready: Callable[[], object] = lambda: None, **environment: str
+) -> dict[str, Any]:
     """Run one contender once, by its command line; what it tells."""
     process = subprocess.Popen(
         words,
