@@ -19,7 +19,7 @@
 //! - [`decode`]: entries to columns.
 //! - [`read`]: range reads, of one stream or many, and batch after batch as a tail, a
 //!   consumer of a group, or a subscriber of channels.
-//! - [`write`]: the other way, rows of a frame to commands.
+//! - [`mod@write`]: the other way, rows of a frame to commands.
 //!
 //! The Python half is the feature `python`; without it nothing here needs
 //! Python.
