@@ -29,11 +29,11 @@ pub fn xread(stream: &str, after: EntryId, count: usize, block: Option<Duration>
 /// `XREAD` of several streams: up to `count` entries of each after an ID of its
 /// own, waiting up to `block` for the first of any.
 pub fn xread_all<'a>(
-    streams: impl Iterator<Item = (&'a str, EntryId)> + Clone,
+    streams: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
     count: usize,
     block: Option<Duration>,
 ) -> Cmd {
-    let mut cmd = redis::cmd("XREAD");
+    let mut cmd = roomy("XREAD", streams.len());
     cmd.arg("COUNT").arg(count);
     arg_block(&mut cmd, block);
     cmd.arg("STREAMS");
@@ -41,8 +41,18 @@ pub fn xread_all<'a>(
         cmd.arg(stream);
     }
     for (_, after) in streams {
-        cmd.arg(after.to_string());
+        cmd.arg(after);
     }
+    cmd
+}
+
+/// A command with room for the keys of so many streams, and an ID of each.
+fn roomy(name: &str, streams: usize) -> Cmd {
+    const OTHERS: usize = 10;
+    const BYTES: usize = 32;
+    let arguments = OTHERS + 2 * streams;
+    let mut cmd = Cmd::with_capacity(arguments, arguments * BYTES);
+    cmd.arg(name);
     cmd
 }
 
@@ -71,7 +81,7 @@ impl Consumer {
     }
 
     fn read(&self, count: usize, block: Option<Duration>, after: &str) -> Cmd {
-        let mut cmd = self.read_command(count, block);
+        let mut cmd = self.read_command(1, count, block);
         cmd.arg(&self.stream).arg(after);
         cmd
     }
@@ -80,11 +90,11 @@ impl Consumer {
     /// entries of each: new ones, or its own pending ones after an ID.
     pub fn read_all<'a>(
         &self,
-        streams: impl Iterator<Item = (&'a str, Option<EntryId>)> + Clone,
+        streams: impl ExactSizeIterator<Item = (&'a str, Option<EntryId>)> + Clone,
         count: usize,
         block: Option<Duration>,
     ) -> Cmd {
-        let mut cmd = self.read_command(count, block);
+        let mut cmd = self.read_command(streams.len(), count, block);
         for (stream, _) in streams.clone() {
             cmd.arg(stream);
         }
@@ -97,8 +107,8 @@ impl Consumer {
         cmd
     }
 
-    fn read_command(&self, count: usize, block: Option<Duration>) -> Cmd {
-        let mut cmd = redis::cmd("XREADGROUP");
+    fn read_command(&self, streams: usize, count: usize, block: Option<Duration>) -> Cmd {
+        let mut cmd = roomy("XREADGROUP", streams);
         cmd.arg("GROUP").arg(&self.group).arg(&self.name);
         cmd.arg("COUNT").arg(count);
         arg_block(&mut cmd, block);

@@ -18,12 +18,12 @@ import polars_redis
 from polars_redis.exceptions import DecodeError, ResponseError
 from support.iterators import (
     KINDS,
-    PATIENCE,
     is_blocked,
     iterating,
     meanwhile,
     named,
     once_blocked,
+    rows_in_a_storm,
     wait_until,
 )
 from support.proxy import Fault, Proxy
@@ -321,6 +321,16 @@ def test_a_thousand_streams(
     assert by_key(found) == expected
     assert max(df.height for df in found) <= batch_size
     assert len(found) <= 2 * (total // batch_size + 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"group": "g", "consumer": "c"}], ids=["plain", "group"])
+def test_it_does_not_end_before_the_last_of_many_was_asked(
+    client: redis_py.Redis, redis_url: str, stream: str, options: Any, iterate: Any
+) -> None:
+    keys = [f"{stream}:{n}" for n in range(100)]
+    fill(client, keys[-1:], 3)
+    found = list(iterate(redis_url, keys, SCHEMA, 10, block_ms=None, **options))
+    assert by_key(found) == {keys[-1]: numbers(1, 3)}
 
 
 def test_a_group_takes_no_more_than_the_batch(
@@ -659,24 +669,15 @@ def test_a_storm_of_cancellations_loses_nothing(
 ) -> None:
     keys = [f"{stream}:{n}" for n in range(100)]
     producer = Producer(client, keys, 2000, seed=1)
-    found: list[pl.DataFrame] = []
 
-    async def read() -> int:
-        cancelled = 0
+    async def read() -> list[pl.DataFrame]:
         async with polars_redis.iter_stream_async(
             redis_url, keys, SCHEMA, 50, count=2000, **options
         ) as frames:
-            choose = random.Random(2)
-            while sum(df.height for df in found) < 2000:
-                try:
-                    waiting = frames.__anext__()
-                    found.append(await asyncio.wait_for(waiting, choose.random() * 0.003))
-                except (asyncio.TimeoutError, TimeoutError):
-                    cancelled += 1
-        return cancelled
+            return await rows_in_a_storm(frames, 2000)
 
     with meanwhile(producer.run):
-        assert asyncio.run(asyncio.wait_for(read(), PATIENCE)) > 10
+        found = asyncio.run(read())
     assert by_key(found) == producer.added
 
 

@@ -58,9 +58,21 @@ pub(super) struct Tails {
 struct Position {
     key: Arc<str>,
     after: After,
+    /// The ID as commands have it: of many streams, few change from one to the next.
+    text: String,
 }
 
 impl Position {
+    fn new(key: Arc<str>, after: After) -> Self {
+        let text = after.id().to_string();
+        Self { key, after, text }
+    }
+
+    fn go_on_after(&mut self, after: After) {
+        self.after = after;
+        self.text = after.id().to_string();
+    }
+
     fn is_wanted(&self) -> bool {
         !matches!(self.after, After::Ended)
     }
@@ -106,10 +118,7 @@ impl Tails {
             End::At(end) => Some(end),
             End::Never => None,
         };
-        let position = |(key, start)| Position {
-            key,
-            after: After::start(start).within(end),
-        };
+        let position = |(key, start)| Position::new(key, After::start(start).within(end));
         Self::of(query.streams.into_iter().map(position).collect(), end, plan)
     }
 
@@ -210,11 +219,11 @@ impl Tails {
             for (&number, extent) in piece.iter().zip(found) {
                 let stream = &mut self.streams[number];
                 let passed = After::Id(extent.passed);
-                stream.after = match (stream.after, passed.within(self.end)) {
+                stream.go_on_after(match (stream.after, passed.within(self.end)) {
                     (After::Last, passed) => passed,
                     (_, After::Ended) => After::Ended,
                     (after, _) => after,
-                };
+                });
             }
         }
         let streams = &self.streams;
@@ -269,14 +278,15 @@ impl Tails {
         let block = ask.block().filter(|_| turn.wait == TurnWait::Fully);
         let end = self.end.unwrap_or(EntryId::MIN);
         let of_turn = turn.streams.iter().map(|&number| &self.streams[number]);
-        let asked = of_turn.map(|stream| (stream.key.clone(), stream.after.id()));
-        let asked: Vec<(Arc<str>, EntryId)> = asked.collect();
-        let keys = asked.iter().map(|(key, after)| (&**key, *after));
-        connection.queue(&command::xread_all(keys, turn.count, block));
-        let expected = asked.into_iter().map(|(key, after)| {
-            let next = after.next().unwrap_or(EntryId::MAX);
-            let range = IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL);
-            Asked { key, range, end }
+        let asked = of_turn.clone().map(|stream| (&*stream.key, &*stream.text));
+        connection.queue(&command::xread_all(asked, turn.count, block));
+        let expected = of_turn.map(|stream| {
+            let next = stream.after.id().next().unwrap_or(EntryId::MAX);
+            Asked {
+                key: stream.key.clone(),
+                range: IdRange::new(next, EntryId::MAX).unwrap_or(IdRange::ALL),
+                end,
+            }
         });
         expect_streams(connection, decoder, expected.collect(), turn.count);
         let request = Request::new(turn.count.saturating_mul(turn.streams.len()), block);
@@ -311,7 +321,7 @@ impl Tails {
             };
             entries.insert(number, came.entries);
             if let Some(last) = came.last {
-                self.streams[number].after = After::Id(last).within(self.end);
+                self.streams[number].go_on_after(After::Id(last).within(self.end));
             }
         }
         entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -104,6 +105,27 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"{what} never came to be"
         time.sleep(pause)
+
+
+async def rows_in_a_storm(
+    frames: polars_redis.AsyncStreamIterator, rows: int
+) -> list[pl.DataFrame]:
+    """Read so many rows, every other await of which is cancelled soon after it began."""
+    choose = random.Random(0)
+    found: list[pl.DataFrame] = []
+    cancelled = 0
+    while sum(df.height for df in found) < rows:
+        task = asyncio.ensure_future(frames.__anext__())
+        for _ in range(choose.randint(1, 6)):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            found.append(await task)
+        except asyncio.CancelledError:
+            cancelled += 1
+            found.append(await asyncio.wait_for(frames.__anext__(), PATIENCE))
+    assert cancelled > 5, "it was no storm"
+    return found
 
 
 def named(url: str, name: str) -> str:
