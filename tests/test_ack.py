@@ -117,7 +117,11 @@ def test_the_number_is_of_those_that_were_pending(
 
 
 @both
-@pytest.mark.parametrize("ids", [[], (), iter([]), pl.Series([], dtype=pl.String)], ids=str)
+@pytest.mark.parametrize(
+    "ids",
+    [[], (), iter([]), pl.Series([], dtype=pl.String)],
+    ids=["list", "tuple", "iterator", "series"],
+)
 def test_nothing_to_acknowledge_needs_no_server(
     server: Server,
     make_proxy: Callable[..., Proxy],
