@@ -14,6 +14,7 @@ import os
 import re
 import textwrap
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,7 @@ class Section:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+@cache
 def read() -> list[Section]:
     """The guide, section by section."""
     sections = [Section("")]
