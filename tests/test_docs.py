@@ -110,6 +110,8 @@ def test_there_are_examples_and_none_is_missed() -> None:
         "watching.md",
         "pubsub.md",
         "writing.md",
+        "analytics.md",
+        "coming-from-redis-py.md",
     )
     for name in named:
         assert counts[name] > 0, name

@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import redis
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE = 100
@@ -42,7 +46,7 @@ def number_after(word: str, out: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("name", ["worker_pool.py", "async_service.py"])
+@pytest.mark.parametrize("name", ["worker_pool.py", "async_service.py", "analytics.py"])
 def test_help_says_what_an_example_is_and_takes(name: str) -> None:
     out = ended(start(name, "--help"))
     assert "usage:" in out
@@ -82,3 +86,36 @@ def test_a_service_that_is_interrupted_stops_with_nothing_left_over() -> None:
         assert line, "it ended too early"
     process.send_signal(signal.SIGINT)
     assert_nothing_left_over(ended(process))
+
+
+@pytest.mark.usefixtures("own_servers")
+def test_analytics_add_up_all_and_draw_it_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "analytics.html"
+    options = ("--producers", "2", "--workers", "3", "--seconds", "1", "--out", str(path))
+    out = ended(start("analytics.py", *options))
+    written = number_after("written", out)
+    assert written > 0
+    assert number_after("added up", out) == written
+    assert number_after("pending", out) == 0
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "prefers-color-scheme: dark" in page
+    # Nothing is fetched from anywhere.
+    assert re.search(r"https?:|//|src=|href=|url\(|@import", page) is None
+    counts = re.findall(r"<tr><td>sensor-\d+</td><td>([\d,]+)</td>", page)
+    assert len(counts) == 4
+    assert sum(int(count.replace(",", "")) for count in counts) == written
+    of_workers = re.findall(r"worker-\d</span>.*?<b>([\d,]+)</b>", page)
+    assert sum(int(count.replace(",", "")) for count in of_workers) == written
+    assert "NaN" not in page
+
+
+def test_analytics_leave_nothing_on_a_server_that_is_given(
+    client: redis.Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    path = tmp_path / "analytics.html"
+    out = ended(start("analytics.py", "--seconds", "0.2", "--out", str(path)))
+    assert number_after("added up", out) == number_after("written", out)
+    assert path.exists()
+    assert client.keys() == []
