@@ -134,8 +134,10 @@ def _plain(name: str, dtype: Any) -> Any:
     """Give the dtype that holds the same texts and passes through C."""
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return pl.String()
+    if isinstance(dtype, pl.Array) and dtype.size > 0:
+        return pl.Array(_plain(name, dtype.inner), dtype.size)
     if isinstance(dtype, (pl.List, pl.Array)):
-        # Arrays of no values, and in older versions some with nulls, do not pass.
+        # Of arrays of no values C is not told how many they are.
         return pl.List(_plain(name, dtype.inner))
     if isinstance(dtype, pl.Struct):
         if any("\0" in field.name for field in dtype.fields):

@@ -1,7 +1,7 @@
-//! Values as JSON, as lists and structs are written: what [`crate::decode`]
+//! Values as JSON, as lists, arrays and structs are written: what [`crate::decode`]
 //! reads back as the same values.
 
-use polars_arrow::array::ListArray;
+use polars_arrow::array::{FixedSizeListArray, ListArray};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
@@ -68,6 +68,7 @@ impl Serialize for Cell<'_> {
                 raw(digits, to)
             }
             Values::List(lists, inner) => elements(range_of_list(lists, row), inner, to),
+            Values::Array(arrays, inner) => elements(range_of_array(arrays, row), inner, to),
             Values::Struct(_, fields) => {
                 let mut object = to.serialize_map(Some(fields.len()))?;
                 for (name, values) in fields {
@@ -82,6 +83,10 @@ impl Serialize for Cell<'_> {
 fn range_of_list(lists: &ListArray<i64>, row: usize) -> std::ops::Range<usize> {
     let (begin, end) = lists.offsets().start_end(row);
     begin..end
+}
+
+fn range_of_array(arrays: &FixedSizeListArray, row: usize) -> std::ops::Range<usize> {
+    row * arrays.size()..(row + 1) * arrays.size()
 }
 
 fn elements<S: Serializer>(

@@ -4,7 +4,8 @@
 use std::any::Any;
 
 use polars_arrow::array::{
-    Array, BinaryViewArray, BooleanArray, ListArray, PrimitiveArray, StructArray, Utf8ViewArray,
+    Array, BinaryViewArray, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray,
+    StructArray, Utf8ViewArray,
 };
 use polars_arrow::datatypes::{ArrowDataType, TimeUnit as ArrowTimeUnit};
 
@@ -40,6 +41,7 @@ pub enum Values {
     /// Counts of `10^-scale`.
     Decimal(PrimitiveArray<i128>, usize),
     List(ListArray<i64>, Box<Values>),
+    Array(FixedSizeListArray, Box<Values>),
     Struct(StructArray, Vec<(String, Values)>),
 }
 
@@ -79,6 +81,11 @@ impl Values {
                 let lists: ListArray<i64> = concrete(array)?;
                 let inner = Self::of(lists.values().as_ref())?;
                 Self::List(lists, Box::new(inner))
+            }
+            Arrow::FixedSizeList(_, _) => {
+                let arrays: FixedSizeListArray = concrete(array)?;
+                let inner = Self::of(arrays.values().as_ref())?;
+                Self::Array(arrays, Box::new(inner))
             }
             Arrow::Struct(fields) => {
                 let structs: StructArray = concrete(array)?;
@@ -120,6 +127,7 @@ impl Values {
             }
             Self::Decimal(values, _) => values.is_null(row),
             Self::List(values, _) => values.is_null(row),
+            Self::Array(values, _) => values.is_null(row),
             Self::Struct(values, _) => values.is_null(row),
         }
     }
@@ -170,7 +178,7 @@ impl Values {
             }
             Self::Duration(values) => push_integer(values.value(row), out),
             Self::Decimal(values, scale) => push_decimal(values.value(row), *scale, out),
-            Self::List(_, _) | Self::Struct(_, _) => {
+            Self::List(_, _) | Self::Array(_, _) | Self::Struct(_, _) => {
                 json::write(self, row, out);
             }
         }
