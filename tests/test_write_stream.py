@@ -24,6 +24,8 @@ from polars_redis.exceptions import (
 )
 from support.iterators import wait_until
 from support.proxy import Fault, Proxy
+from support.tls import tls_binary
+from support.topologies import Replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     import redis as redis_py
 
     from support.servers import Server
-    from support.topologies import Cluster, Replicated, Sentinels
+    from support.tls import Files
+    from support.topologies import Cluster, Sentinels
 
 ONLY_FIELDS: dict[str, Any] = {"include_id": False, "include_timestamp": False}
 #: What readers have a text for.
@@ -824,3 +827,15 @@ def test_a_bar_shows_how_far_it_is(
     assert "25.0k rows" in capsys.readouterr().err
     with pytest.raises(TypeError, match="progress: expected bool"):
         redis.write_stream(redis_url, numbered(1), stream, progress=1)  # type: ignore[arg-type]
+
+
+def test_a_line_of_tls(make_server: Callable[..., Server], files: Files, stream: str) -> None:
+    binary = tls_binary()
+    if binary is None:
+        pytest.skip("no redis-server here speaks TLS")
+    with Replicated(binary, replicas=0, files=files) as deployment:
+        df = numbered(100_000, "a text of more than twelve bytes")
+        ids = redis.write_stream(deployment.url(), df, stream)
+        back = redis.read_stream(deployment.url(), stream, df.schema, include_timestamp=False)
+    assert_series_equal(back["_id"], ids)
+    assert_frame_equal(back.drop("_id"), df)

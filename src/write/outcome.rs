@@ -178,7 +178,7 @@ impl Ids {
 
 #[cfg(test)]
 mod tests {
-    use polars_arrow::array::{Array, Utf8ViewArray};
+    use polars_arrow::array::Utf8ViewArray;
 
     use super::*;
 
