@@ -5,7 +5,7 @@ A wrong use carries a ``type: ignore`` that mypy would call unused if the types 
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import polars as pl
 from typing_extensions import assert_type
@@ -197,3 +197,32 @@ def many_streams() -> None:
     assert_type(lf, pl.LazyFrame)
     redis.scan_streams(URL, count_per_stream="10")  # type: ignore[arg-type]
     redis.read_streams(URL, infer_schema_length=5)  # type: ignore[call-arg]
+
+
+def writing() -> None:
+    df = pl.DataFrame({"n": [1]})
+    ids = assert_type(redis.write_stream(URL, df, "events"), pl.Series)
+    redis.write_stream(df.lazy(), URL, stream_column="n", id_column="n", null="raise")
+    redis.write_stream(URL, df, "events", maxlen=10, approximate=False, progress=True)
+    redis.write_stream(URL, df, "events", minid=datetime(2024, 1, 1), batch_size=10)
+    redis.write_stream(URL, df, "events", null="none")  # type: ignore[arg-type]
+    redis.ack_entries(URL, "events", "workers", ids)
+    assert_type(redis.write_hashes(URL, df, "n", "k:", 60, "append"), int)
+    redis.write_hashes(df, URL, ttl=timedelta(hours=1), if_exists="fail")
+    assert_type(redis.publish(URL, df, "alerts"), int)
+    redis.publish(URL, df, channel_column="n", sharded=True)
+
+
+async def writing_async() -> None:
+    df = pl.DataFrame({"n": [1]})
+    assert_type(await redis.write_stream_async(URL, df, "events"), pl.Series)
+    assert_type(await redis.write_hashes_async(URL, df, "n"), int)
+    assert_type(await redis.publish_async(URL, df, "alerts"), int)
+
+
+def what_was_written() -> pl.Series | None:
+    try:
+        redis.write_stream(URL, pl.DataFrame({"n": [1]}), "events")
+    except exceptions.PolarsRedisError as error:
+        return error.written
+    return None

@@ -134,10 +134,11 @@ def _plain(name: str, dtype: Any) -> Any:
     """Give the dtype that holds the same texts and passes through C."""
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return pl.String()
-    if isinstance(dtype, pl.List):
-        return pl.List(_plain(name, dtype.inner))
-    if isinstance(dtype, pl.Array):
+    if isinstance(dtype, pl.Array) and dtype.size > 0:
         return pl.Array(_plain(name, dtype.inner), dtype.size)
+    if isinstance(dtype, (pl.List, pl.Array)):
+        # Of arrays of no values C is not told how many they are.
+        return pl.List(_plain(name, dtype.inner))
     if isinstance(dtype, pl.Struct):
         if any("\0" in field.name for field in dtype.fields):
             msg = f"column {name!r}: a field of a struct whose name has a zero byte is not written"

@@ -5,6 +5,11 @@ No message of any of them holds a password.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
 __all__ = [
     "AuthenticationError",
     "DecodeError",
@@ -18,7 +23,22 @@ __all__ = [
 
 
 class PolarsRedisError(Exception):
-    """Base of all exceptions of this package but wrong arguments."""
+    """Base of all exceptions of this package but wrong arguments.
+
+    Attributes
+    ----------
+    written, failed, unsure : polars.Series or None
+        Of a write: the numbers of the rows that were written, that were not, and that
+        were sent and may have been, as no reply came.
+    entry_ids : polars.Series or None
+        Of a write: the IDs of the entries that the rows became, null for those that
+        are not known to be written.
+    """
+
+    written: pl.Series | None = None
+    failed: pl.Series | None = None
+    unsure: pl.Series | None = None
+    entry_ids: pl.Series | None = None
 
 
 class RedisConnectionError(PolarsRedisError, ConnectionError):

@@ -24,9 +24,8 @@ pub fn hash_writer(
     let fields = names.iter().map(String::as_str).enumerate();
     let fields: Vec<_> = fields.filter(|&(at, _)| at != key).collect();
     let prefix = arguments.text("key_prefix")?.unwrap_or_default();
-    let time_to_live = arguments
-        .number("ttl_ms", 1)?
-        .map(|ms| Duration::from_millis(ms as u64));
+    let milliseconds = arguments.number("ttl_ms", 1)?;
+    let time_to_live = milliseconds.map(|ms| Duration::from_millis(ms as u64));
     let if_exists = match arguments.text("if_exists")?.as_deref() {
         Some("replace") => IfExists::Replace,
         Some("append") => IfExists::Append,
