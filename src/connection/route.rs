@@ -254,6 +254,8 @@ impl Route {
         if known().contains_key(&self.deployment) {
             return Ok(connection);
         }
+        // It is there: that the line is cut now may pass.
+        self.has_entered = true;
         let reply = connection.query(&cluster_slots()).await?;
         let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
         remember(&self.deployment, map.map_or(Known::Alone, Known::Cluster));
