@@ -12,7 +12,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::Frames;
-use super::iter_stream::{Owner, this_thread};
 use super::log::log;
 use super::runtime::{Background, LocalRuntime, wait_on};
 use crate::decode::Table;
@@ -23,19 +22,24 @@ use crate::read::{Note, Step};
 ///
 /// A batch stays until it was handed over. Any future may be dropped, and the next
 /// call goes on where it was.
-pub trait Batches: Send + 'static {
-    /// What it has done so far.
-    type Stats: Copy + Default + Send;
+pub trait Batches: Sized + Send + 'static {
+    /// What others may look at: what was handed over, and what was done so far.
+    type View: Default + Send;
 
     fn open(&mut self) -> impl Future<Output = Result<()>> + Send;
     fn advance(&mut self) -> impl Future<Output = Result<Step>> + Send;
     /// The batch that is ready, or the error that is in its place.
     fn batch(&mut self) -> Option<Result<Table>>;
-    fn handed_over(&mut self);
+    /// The batch that was ready is the user's now.
+    fn handed_over(&mut self, view: &mut Self::View);
+    /// Shows what advancing changes.
+    fn show(&self, view: &mut Self::View);
     fn take_note(&mut self) -> Option<Note>;
-    fn stats(&self) -> Self::Stats;
-    /// This process is a forked child: the connection is its parent's.
-    fn forget_connection(&mut self);
+    /// This process is a forked child: the connection is its parent's. Whether the
+    /// reader can be used here.
+    fn forget_connection(&mut self) -> bool;
+    /// Ends it.
+    fn close(self);
 }
 
 /// A reader that one caller at a time advances, and what others may look at
@@ -43,8 +47,8 @@ pub trait Batches: Send + 'static {
 struct Shared<R: Batches> {
     reader: Mutex<Option<R>>,
     closed: CancellationToken,
-    /// As it was when the reader was last let go.
-    stats: StdMutex<R::Stats>,
+    /// What the reader had come to when it was last let go.
+    view: StdMutex<R::View>,
     frames: Frames,
     process: AtomicU32,
     /// Whether a thread of the parent had the reader, and will never let it go.
@@ -56,7 +60,7 @@ impl<R: Batches> Shared<R> {
         Self {
             reader: Mutex::new(Some(reader)),
             closed: CancellationToken::new(),
-            stats: StdMutex::default(),
+            view: StdMutex::default(),
             frames,
             process: AtomicU32::new(std::process::id()),
             is_orphan: AtomicBool::new(false),
@@ -71,10 +75,12 @@ impl<R: Batches> Shared<R> {
     fn leave_parent(&self) -> PyResult<()> {
         let process = std::process::id();
         if self.process.swap(process, Ordering::AcqRel) != process {
-            match self.reader.try_lock() {
-                Ok(mut reader) => reader.iter_mut().for_each(R::forget_connection),
-                Err(_) => self.is_orphan.store(true, Ordering::Release),
-            }
+            let is_usable = match self.reader.try_lock() {
+                Ok(mut reader) => reader.iter_mut().all(R::forget_connection),
+                Err(_) => false,
+            };
+            // Its own children cannot use it either.
+            self.is_orphan.fetch_or(!is_usable, Ordering::AcqRel);
         }
         if self.is_orphan.load(Ordering::Acquire) {
             return Err(PyRuntimeError::new_err(
@@ -91,10 +97,11 @@ impl<R: Batches> Shared<R> {
             return Ok(Step::End);
         };
         let step = self.closed.run_until_cancelled(reader.advance()).await;
-        *self.look() = reader.stats();
+        reader.show(&mut self.view());
         step.unwrap_or(Ok(Step::End))
     }
 
+    /// Connects.
     async fn open(&self, reader: &mut Option<R>) -> Result<()> {
         let Some(reader) = reader else {
             return Ok(());
@@ -120,8 +127,7 @@ impl<R: Batches> Shared<R> {
         // A signal that came meanwhile is raised here, not when the frame is on
         // its way to whoever asked for it.
         py.check_signals()?;
-        reader.handed_over();
-        *self.look() = reader.stats();
+        reader.handed_over(&mut self.view());
         Ok(Some(frame))
     }
 
@@ -131,8 +137,14 @@ impl<R: Batches> Shared<R> {
         note.iter().try_for_each(|note| log(py, note))
     }
 
-    fn look(&self) -> StdGuard<'_, R::Stats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn view(&self) -> StdGuard<'_, R::View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn close<R: Batches>(reader: &mut Option<R>) {
+    if let Some(reader) = reader.take() {
+        reader.close();
     }
 }
 
@@ -191,7 +203,7 @@ impl<R: Batches> Blocking<R> {
         let result = self.advance(py, &runtime, &mut reader);
         // Whoever closed it meanwhile did not wait for this.
         if self.shared.closed.is_cancelled() {
-            *reader = None;
+            close(&mut reader);
         }
         result
     }
@@ -226,7 +238,7 @@ impl<R: Batches> Blocking<R> {
         // A `next` that has the reader closes it: to wait for that would be for
         // ever where a signal handler closes what its own thread waits for.
         if let Ok(mut reader) = self.shared.reader.try_lock() {
-            *reader = None;
+            close(&mut reader);
         }
         // Its descriptors, too, unless a `next` is still at it.
         let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,9 +246,31 @@ impl<R: Batches> Blocking<R> {
         Ok(())
     }
 
-    pub fn stats(&self) -> R::Stats {
-        *self.shared.look()
+    pub fn view(&self) -> StdGuard<'_, R::View> {
+        self.shared.view()
     }
+}
+
+/// Says, as long as it lives, that this thread has the reader.
+struct Owner<'a>(&'a AtomicUsize);
+
+impl<'a> Owner<'a> {
+    fn new(owner: &'a AtomicUsize) -> Self {
+        owner.store(this_thread(), Ordering::Release);
+        Self(owner)
+    }
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// A number that no other thread has at this time, and that is not 0.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 /// Advances a reader for asyncio.
@@ -295,12 +329,12 @@ impl<R: Batches> Awaited<R> {
         self.shared.closed.cancel();
         let shared = self.start(py)?;
         future_into_py::<Background, _, _>(py, async move {
-            *shared.reader.lock().await = None;
+            close(&mut *shared.reader.lock().await);
             Ok(())
         })
     }
 
-    pub fn stats(&self) -> R::Stats {
-        *self.shared.look()
+    pub fn view(&self) -> StdGuard<'_, R::View> {
+        self.shared.view()
     }
 }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::read::{Listening, MessageStats, Note, Step, Subscriber};
 
 impl Batches for Subscriber {
-    type Stats = MessageStats;
+    type View = MessageStats;
 
     fn open(&mut self) -> impl Future<Output = Result<()>> + Send {
         Self::open(self)
@@ -27,21 +27,26 @@ impl Batches for Subscriber {
         Self::batch(self)
     }
 
-    fn handed_over(&mut self) {
+    fn handed_over(&mut self, view: &mut MessageStats) {
         Self::handed_over(self);
+        self.show(view);
+    }
+
+    fn show(&self, view: &mut MessageStats) {
+        *view = self.stats();
     }
 
     fn take_note(&mut self) -> Option<Note> {
         Self::take_note(self)
     }
 
-    fn stats(&self) -> MessageStats {
-        Self::stats(self)
+    fn forget_connection(&mut self) -> bool {
+        Self::forget_connection(self);
+        true
     }
 
-    fn forget_connection(&mut self) {
-        Self::forget_connection(self);
-    }
+    /// A connection that is subscribed is of no use to others.
+    fn close(self) {}
 }
 
 /// Checks the arguments; nothing is sent.
@@ -129,7 +134,7 @@ impl PubSubIterator {
 
     #[getter]
     fn _stats(&self) -> [u64; 5] {
-        in_order(self.iteration.stats())
+        in_order(*self.iteration.view())
     }
 
     fn __repr__(&self) -> &str {
@@ -179,7 +184,7 @@ impl AsyncPubSubIterator {
 
     #[getter]
     fn _stats(&self) -> [u64; 5] {
-        in_order(self.iteration.stats())
+        in_order(*self.iteration.view())
     }
 
     fn __repr__(&self) -> &str {
