@@ -18,7 +18,7 @@
 //! - [`resp`]: RESP tokens from bytes.
 //! - [`decode`]: entries to columns.
 //! - [`read`]: range reads, and batch after batch as a tail or a consumer of a group.
-//! - [`write`]: the other way, rows of a frame to commands.
+//! - [`mod@write`]: the other way, rows of a frame to commands.
 //!
 //! The Python half is the feature `python`; without it nothing here needs
 //! Python.
