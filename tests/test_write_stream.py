@@ -144,7 +144,7 @@ def test_any_huge_integer_comes_back(
         unique=True,
         min_size=1,
         max_size=4,
-    ).filter(lambda names: not {"_id", "_ts"} & set(names)),
+    ).filter(lambda names: not {"_id", "_ts", "_seq", "_key", "_deliveries"} & set(names)),
     values=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4),
     binary=st.lists(st.none() | st.binary(), min_size=1, max_size=4),
 )
@@ -543,11 +543,15 @@ def test_a_connection_cut_at_every_byte(
         with Proxy(server.host, server.port) as proxy:
             fault: Any = {direction: at, "cut": cut}
             proxy.set_fault(Fault(**fault))
-            with pytest.raises(PolarsRedisError) as raised:
+            try:
                 redis.write_stream(proxied(proxy), df, stream)
-        wait_until(lambda: clients_of(client) <= others)
-        assert_told(raised.value, client, stream, 6)
-        fates |= {name for name in FATES if getattr(raised.value, name).len()}
+            except PolarsRedisError as error:
+                wait_until(lambda: clients_of(client) <= others)
+                assert_told(error, client, stream, 6)
+                fates |= {name for name in FATES if getattr(error, name).len()}
+            else:
+                # Before the first row, another connection may do.
+                assert client.xlen(stream) == 6
     # On the way up all goes at once: no reply comes back before the cut.
     assert fates == set(FATES) - ({"written"} if direction == "cut_up_after" else set())
 

@@ -259,7 +259,7 @@ mod tests {
         let cases = [
             (0.1, "0.1"),
             (-0.0, "-0.0"),
-            (1e300, "1e300"),
+            (1e300, "1e+300"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
             (f64::NAN, "nan"),
