@@ -54,8 +54,12 @@ test: test-rust test-python ## run every test, Rust and Python
 test-rust: $(DEPS) ## run the Rust tests
 	POLARS_REDIS_SERVER="$$($(PY) examples/embedded_redis.py --binary)" $(CARGO) test --locked
 
+# Most tests wait for servers, so two files at a time take half as long. A server that others
+# started is one for all: its database is emptied, so that no two may use it.
+PYTEST_JOBS ?= $(if $(REDIS_URL),0,2)
+
 test-python: $(BUILT) ## run the Python tests
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest --numprocesses $(PYTEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # -- benchmarks ---------------------------------------------------------------
 
