@@ -245,3 +245,19 @@ def test_it_is_imported_by_those_who_want_it_only(redis_url: str, client: redis_
     words = [sys.executable, "-c", program, redis_url]
     told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout.split() == ["False", "True"]
+
+
+def test_a_label_is_one_short_line(client: Any, redis_url: str, bars: list[Bar]) -> None:
+    for key in ("a\r\n\x1b[2Jb", "k" * 300):
+        client.xadd(key, {"n": 1})
+        redis.read_stream(redis_url, key, progress=True)
+        assert bars[-1].desc.removesuffix(": ").isprintable()
+        assert len(bars[-1].desc) < 50
+
+
+def test_where_there_is_no_terminal_at_all_it_is_read_all_the_same(
+    client: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.xadd("s", {"n": 1})
+    monkeypatch.setattr(sys, "stderr", None)
+    assert redis.read_stream(redis_url, "s", progress=True).height == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -255,3 +257,13 @@ def test_two_scans_of_one_frame_that_filter_alike_are_read_once(long: Stream) ->
         df = few.join(few, on="_id").collect()
     assert df.height == 1000
     assert counted.sent <= 0.03 * long.whole
+
+
+def test_a_predicate_that_is_nested_too_deep_bounds_nothing(client: Any, redis_url: str) -> None:
+    add(client, "deep", [("1-0", {"n": "1"}), ("9-0", {"n": "2"})])
+    deep = reduce(or_, [pl.col("_ts") == ms for ms in range(3, 700)])
+    for frame in (
+        redis.scan_stream(redis_url, "deep", {"n": pl.Int64}),
+        redis.scan_streams(redis_url, "dee*", {"n": pl.Int64}),
+    ):
+        assert frame.filter(deep).collect()["n"].to_list() == [2]

@@ -87,15 +87,24 @@ class _Column(NamedTuple):
 
 def bounds_of(predicate: pl.Expr, columns: IdColumns) -> IdBounds | None:
     """Give what a predicate says of entry IDs; None if nothing."""
-    tree = _tree(predicate)
-    return None if tree is None else _Walk(columns).bounds(tree)
+    try:
+        tree = _tree(predicate)
+        return None if tree is None else _Walk(columns).bounds(tree)
+    except RecursionError:
+        # Nested too deep to be walked: it bounds nothing.
+        return None
 
 
 def filter_of(predicate: pl.Expr, column: str) -> pl.Expr | None:
     """Give the part of a predicate that one column decides, value by value; None if none."""
-    tree = _tree(predicate)
-    parts = [] if tree is None else [part for part in _conjuncts(tree) if _decides(part, column)]
-    return pl.all_horizontal(*map(_expression, parts)) if parts else None
+    try:
+        tree = _tree(predicate)
+        nodes = [] if tree is None else _conjuncts(tree)
+        parts = [_expression(node) for node in nodes if _decides(node, column)]
+    except RecursionError:
+        # Nested too deep to be walked: all streams are read.
+        return None
+    return pl.all_horizontal(*parts) if parts else None
 
 
 def _tree(predicate: pl.Expr) -> Any:

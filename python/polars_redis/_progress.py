@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["Bar", "check", "watched"]
+
+_LABEL = 40
+"""Characters of a bar's label at the most."""
 
 
 def watched(
@@ -44,6 +48,12 @@ def check(progress: bool) -> None:
         raise TypeError(msg)
 
 
+def _label(name: str) -> str:
+    """Give a key in one line, not too long, and without what a terminal would obey."""
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in name)
+    return shown if len(shown) <= _LABEL else f"{shown[: _LABEL - 1]}…"
+
+
 class Bar:
     """A bar that appears when there is something to show: a wrong argument has none.
 
@@ -59,7 +69,10 @@ class Bar:
         # Whoever wants no bar does not wait for it to be imported.
         from tqdm.auto import tqdm
 
-        self._make = partial(tqdm, desc=name, unit=f" {unit}", unit_scale=True)
+        # Where there is nowhere to show it, what is read is not lost for that.
+        self._make = partial(
+            tqdm, desc=_label(name), unit=f" {unit}", unit_scale=True, disable=sys.stderr is None
+        )
         self._begun = time.time()
         self._bar: Any = None
         self._expected: int | None = None
