@@ -520,7 +520,7 @@ async fn fetched_map(
             Ok(Some(map))
         }
         Err(error) if is_no_cluster(&error) => {
-            known().remove(deployment);
+            remember(deployment, Known::Alone);
             Ok(None)
         }
         Err(error) => Err(error),
