@@ -688,7 +688,8 @@ def test_a_line_that_is_cut_anywhere(
     url = proxy.rewrite(redis_url)
     introduction = introduction_of(proxy, url, channel)
     message = len(f"*3\r\n$7\r\nmessage\r\n${len(channel)}\r\n{channel}\r\n$2\r\n10\r\n")
-    for at in range(2 * message):
+    # One that is cut before the first byte may be made again before anything is published.
+    for at in range(1, 2 * message):
         ill = replace(fault, cut_after=introduction + at)
         proxy.set_fault(ill, connection=proxy.connections + 1)
         with polars_redis.iter_pubsub(url, channel, batch_timeout_ms=0) as messages:
