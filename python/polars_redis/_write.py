@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
@@ -159,7 +159,7 @@ def _refuse_nulls(frame: pl.DataFrame, first_row: int) -> None:
         return
     rows = [(frame[name].is_null().arg_max() or 0, name) for name in found]
     row, name = min(rows, key=lambda at: at[0])
-    msg = f"df: the column {name!r} is null in row {first_row + row}; nothing of it was written"
+    msg = f"df: the column {name!r} is null in row {first_row + row}"
     raise ValueError(msg)
 
 
@@ -180,8 +180,17 @@ def write(rows: Rows, writer: _core.RowWriter) -> None:
     """Write all rows."""
     rows.check(writer)
     with _reporting(writer), closing(rows.batches()) as batches:
-        for first, batch in batches:
-            writer.write(batch, first)
+        try:
+            for first, batch in batches:
+                with _of_the_line():
+                    writer.write(batch, first)
+        except _LineError as error:
+            raise error.cause from None
+        except Exception:
+            # The line is well: what was sent is waited for, as far as it comes.
+            with suppress(PolarsRedisError):
+                writer.finish()
+            raise
         writer.finish()
 
 
@@ -190,9 +199,34 @@ async def write_async(rows: Rows, writer: _core.RowWriter) -> None:
     rows.check(writer)
     with _reporting(writer):
         batches = rows.batches()
-        while (batch := await rows.next_of(batches)) is not None:
-            await writer.write_async(batch[1], batch[0])
+        try:
+            while (batch := await rows.next_of(batches)) is not None:
+                with _of_the_line():
+                    await writer.write_async(batch[1], batch[0])
+        except _LineError as error:
+            raise error.cause from None
+        except Exception:
+            # As above. Whoever cancels does not want to wait.
+            with suppress(PolarsRedisError):
+                await writer.finish_async()
+            raise
         await writer.finish_async()
+
+
+class _LineError(Exception):
+    """An error of the servers or of the way to them, not of what is to be written."""
+
+    def __init__(self, cause: PolarsRedisError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@contextmanager
+def _of_the_line() -> Iterator[None]:
+    try:
+        yield
+    except PolarsRedisError as error:
+        raise _LineError(error) from None
 
 
 @contextmanager
@@ -202,6 +236,6 @@ def _reporting(writer: _core.RowWriter) -> Iterator[None]:
         yield
     except BaseException as error:
         summary = writer.report(error)
-        if not isinstance(error, PolarsRedisError) and hasattr(error, "add_note"):
+        if summary not in str(error) and hasattr(error, "add_note"):
             error.add_note(summary)
         raise

@@ -14,6 +14,7 @@
 mod acknowledge;
 mod batch;
 mod condition;
+mod culprit;
 mod extent;
 mod group;
 mod info;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::culprit::name_culprit;
 use super::extent::extents;
 use super::legs::by_slot;
 use super::link::Link;
@@ -254,10 +255,15 @@ impl Tails {
         connection.flush().await?;
         let before = decoder.bytes();
         let received = receive(connection, request.due(), decoder, &mut self.builder).await;
-        let entries = received.map_err(|failure| {
-            let keys = self.streams.iter().map(|stream| &*stream.key);
-            failure.of_several(several(keys), decoder.stream(), connection)
-        })?;
+        let entries = match received {
+            Ok(entries) => entries,
+            Err(failure) => {
+                let keys = self.streams.iter().map(|stream| &*stream.key);
+                let context = several(keys.clone());
+                let error = failure.of_several(context, decoder.stream(), connection);
+                return Err(name_culprit(connection, keys, error).await);
+            }
+        };
         link.succeeded();
         self.adapt(entries, decoder.bytes() - before);
         self.replied(decoder, entries);

@@ -119,11 +119,13 @@ impl Lane {
         }
         let mut seen = HashSet::new();
         let mut to_write = Vec::new();
+        // They count once it is known that nothing changed meanwhile.
+        let mut kept = 0;
         for (at, kind) in kinds[1..].iter().enumerate() {
             let is_first = seen.insert(&piece.keys[at]);
             match (kind, hashes.keeps_what_is_there()) {
                 (Value::SimpleString(kind), true) if kind != "none" || !is_first => {
-                    shared.outcome().is_kept();
+                    kept += 1;
                 }
                 (Value::SimpleString(kind), false) if kind != "none" && kind != "hash" => {
                     connection.query(&redis::cmd("UNWATCH")).await?;
@@ -135,6 +137,7 @@ impl Lane {
         }
         if to_write.is_empty() {
             connection.query(&redis::cmd("UNWATCH")).await?;
+            shared.outcome().are_kept(kept);
             return Ok(Ended::Done);
         }
         self.due
@@ -155,6 +158,7 @@ impl Lane {
             return Ok(Ended::Changed);
         }
         let mut outcome = shared.outcome();
+        outcome.are_kept(kept);
         self.due
             .drain(..)
             .for_each(|due| outcome.is_written(due.row, b""));

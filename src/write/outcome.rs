@@ -73,9 +73,9 @@ impl Outcome {
         self.unsure.push(row);
     }
 
-    /// A row was not written, as its key was there.
-    pub fn is_kept(&mut self) {
-        self.kept += 1;
+    /// So many rows were not written, as their keys were there.
+    pub fn are_kept(&mut self, keys: u64) {
+        self.kept += keys;
     }
 
     /// How many were not written, as their keys were there.

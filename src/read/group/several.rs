@@ -20,6 +20,7 @@ use crate::decode::{Asked, ChunkBuilder, Decoder, Plan};
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
 use crate::read::batch::Part;
+use crate::read::culprit::name_culprit;
 use crate::read::legs::by_slot;
 use crate::read::link::{Link, checked};
 use crate::read::source::{Ask, Pulled, Request, Rows};
@@ -413,10 +414,15 @@ impl Groups {
         };
         connection.flush().await?;
         let received = receive(connection, request.due(), decoder, &mut self.builder).await;
-        let entries = received.map_err(|failure| {
-            let keys = turn.streams.iter().map(|&number| &*self.groups[number].key);
-            failure.of_several(several(keys), decoder.stream(), connection)
-        })?;
+        let entries = match received {
+            Ok(entries) => entries,
+            Err(failure) => {
+                let keys = turn.streams.iter().map(|&number| &*self.groups[number].key);
+                let context = several(keys.clone());
+                let error = failure.of_several(context, decoder.stream(), connection);
+                return Err(name_culprit(connection, keys, error).await);
+            }
+        };
         link.succeeded();
         self.page = (self.page * 2).min(PAGE);
         self.replied(decoder, entries);
