@@ -724,3 +724,17 @@ def test_it_holds_no_more_than_a_few_replies(
         behind = frames.stats.bytes - rows * 200_000
         assert behind < 25_000_000
     assert rows == 400
+
+
+@pytest.mark.parametrize("options", [{}, {"group": "g", "consumer": "c"}], ids=["plain", "group"])
+def test_a_key_that_is_no_stream_is_named(
+    client: redis_py.Redis, redis_url: str, keys: list[str], options: dict[str, Any]
+) -> None:
+    fill(client, keys, 2)
+    client.delete(keys[1])
+    client.set(keys[1], "text")
+    batches = polars_redis.iter_stream(redis_url, keys, block_ms=None, **options)
+    with pytest.raises(ResponseError, match=f'stream "{keys[1]}": WRONGTYPE'):
+        next(batches)
+    client.delete(keys[1])
+    assert by_key(batches).keys() == {keys[0], *keys[2:]}

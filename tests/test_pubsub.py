@@ -785,3 +785,14 @@ def test_a_slot_that_moves_is_followed(
         with repeating(target.client(), channel, "after", "SPUBLISH"):
             assert listen_until(messages, "after") == []
         assert messages.stats.gaps == 1
+
+
+def test_a_subscription_that_stays_lost_is_told(
+    make_server: Callable[..., Server], channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server()
+    with polars_redis.iter_pubsub(server.url, channel, timeout_ms=500) as messages:
+        server.kill()
+        assert list(messages) == []
+        assert messages.stats.gaps == 1
+    assert "messages that were published meanwhile were missed" in caplog.text

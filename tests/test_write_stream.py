@@ -844,3 +844,15 @@ def test_a_line_of_tls(make_server: Callable[..., Server], files: Files, stream:
         back = redis.read_stream(deployment.url(), stream, df.schema, include_timestamp=False)
     assert_series_equal(back["_id"], ids)
     assert_frame_equal(back.drop("_id"), df)
+
+
+def test_what_was_sent_is_waited_for_where_the_rest_cannot_be_written(
+    client: redis_py.Redis, redis_url: str, stream: str
+) -> None:
+    ids = [f"1-{n}" for n in range(1, 20_001)]
+    rows = pl.LazyFrame({"_id": [*ids, "no ID"], "n": 1})
+    with pytest.raises(ValueError, match="in row 20000") as raised:
+        redis.write_stream(redis_url, rows, stream, id_column="_id", batch_size=1000)
+    error: Any = raised.value
+    assert (error.unsure.len(), error.failed.len()) == (0, 0)
+    assert client.xlen(stream) == error.written.len() > 0

@@ -65,7 +65,9 @@ fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
 
 fn trim(arguments: &Arguments<'_>) -> PyResult<Option<Trim>> {
     // The server counts with a sign.
-    let maxlen = arguments.number("maxlen", 0)?.map(|most| most.min(i64::MAX as usize));
+    let maxlen = arguments
+        .number("maxlen", 0)?
+        .map(|most| most.min(i64::MAX as usize));
     let min_id = match arguments.is_given("minid")? {
         false => None,
         true => Some(arguments.start_of("minid")?),

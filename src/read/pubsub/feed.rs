@@ -170,7 +170,6 @@ impl Feed {
         }
         self.link.succeeded();
         if mem::take(&mut self.is_interrupted) {
-            self.gaps += 1;
             let text = format!(
                 "{}: subscribed again; messages that were published meanwhile were missed",
                 self.peer()
@@ -213,7 +212,10 @@ impl Feed {
 
     /// What is known of a connection that is no more.
     fn begin_anew(&mut self) {
-        self.is_interrupted |= self.is_subscribed();
+        if self.is_subscribed() {
+            self.is_interrupted = true;
+            self.gaps += 1;
+        }
         self.is_asked = false;
         self.confirmed = 0;
         self.decoder = PushDecoder::new();
@@ -233,12 +235,25 @@ impl Feed {
         self.link.disconnect();
     }
 
+    /// It is waited for no longer: what there is to tell if it is lost, and was not
+    /// made again.
+    pub fn given_up(&mut self) {
+        if self.is_interrupted {
+            let text = "the subscription was lost and not made again in time; messages that \
+                        were published meanwhile were missed";
+            self.link.note(Level::Warning, text.to_owned());
+        }
+    }
+
     /// Leaves the connection to the process it belongs to, which is another; here
     /// was never one.
     pub fn forget(&mut self) {
         self.link.forget();
+        let gaps = self.gaps;
         self.begin_anew();
+        // It was never subscribed here.
         self.is_interrupted = false;
+        self.gaps = gaps;
     }
 
     /// Whether there is something to tell.

@@ -192,6 +192,9 @@ impl Subscriber {
             Ok(Err(error)) => self.failed(error),
             Err(_) => {
                 self.has_ended = end.is_some_and(|end| end <= Instant::now());
+                if self.has_ended {
+                    self.feed.given_up();
+                }
                 Ok(())
             }
         }
