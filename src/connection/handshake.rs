@@ -86,6 +86,8 @@ fn refused(step: Step, reply: &str, address: &Address) -> Result<()> {
         }),
         Step::Select => Err(error),
         Step::Name | Step::ReadOnly | Step::Greet if reply.starts_with("NOAUTH") => Err(error),
+        // Without it a replica of a cluster sends everybody to its master.
+        Step::ReadOnly if reply.starts_with("NOPERM") => Err(error),
         // A name is a courtesy: a user who may not give one can still read. Nor
         // need one be allowed to ask whether anybody is there. A replica that is
         // of no cluster is read without further ado.

@@ -230,6 +230,14 @@ impl Route {
             Some(map) if haste == Haste::AsksAnew => self.asked_anew(entrance, map).await,
             map => map,
         };
+        let map = match (map, self.read_from) {
+            (None, ReadFrom::Replica) => {
+                // It has to be known whether it is of a cluster.
+                self.at(entrance, haste).await?.keep();
+                map_of(&self.deployment)
+            }
+            (map, _) => map,
+        };
         let Some(map) = map else {
             return match self.read_from {
                 ReadFrom::Master => self.at(entrance, haste).await,
@@ -302,20 +310,28 @@ impl Route {
             ReadFrom::Master => &[],
             ReadFrom::Replica => shard.replicas.as_slice(),
         };
+        let is_in_cluster = self.is_in_cluster();
+        let mut reason = None;
         let first = RandomState::new().hash_one(0u8) as usize % replicas.len().max(1);
         for at in 0..replicas.len() {
             let endpoint = replicas[(first + at) % replicas.len()].clone();
-            let address = Arc::new(self.deployment.server(endpoint).asked_as_replica());
-            // Another one may do.
-            if let Ok(connection) = haste.connect(&address).await {
-                return Ok(connection);
+            let address = self.deployment.server(endpoint);
+            let address = Arc::new(match is_in_cluster {
+                true => address.asked_as_replica(),
+                false => address,
+            });
+            match haste.connect(&address).await {
+                Ok(connection) => return Ok(connection),
+                // Another one may do.
+                Err(error) => reason = Some(error),
             }
         }
         let master = self.server(shard.master.clone());
         if self.read_from == ReadFrom::Replica {
             let peer = master.peer();
+            let reason = reason.map_or_else(String::new, |error| format!(" ({error})"));
             self.told = Some(format!(
-                "{peer}: no replica of it can be reached; reads go to it itself"
+                "{peer}: no replica of it can be read from{reason}; reads go to it itself"
             ));
         }
         haste.connect(&master).await
@@ -387,10 +403,14 @@ impl Haste {
     }
 }
 
-/// Whether a server says that it is of no cluster.
+/// Whether a server that was asked for its cluster's map says that it has none. Not
+/// every server does so in the words of Redis.
 fn is_no_cluster(error: &Error) -> bool {
-    matches!(error, Error::Response { reply, .. }
-        if reply.contains("cluster support disabled") || reply.contains("unknown command"))
+    match error {
+        Error::Response { reply, .. } => !error.is_transient() && !reply.starts_with("NOPERM"),
+        Error::Protocol { .. } => true,
+        _ => false,
+    }
 }
 
 /// A replica as its master lists it.

@@ -46,12 +46,13 @@ pub fn read_table(
     plan: Plan,
     progress: &Progress<'_>,
 ) -> PyResult<Table> {
-    let scan = Scan::new(deployment.clone(), query, Arc::new(plan));
+    let mut scan = Scan::new(deployment.clone(), query, Arc::new(plan));
     let meter = scan.meter().clone();
-    let (table, notes) = wait_and(py, scan.read_all(), || progress.tell(&meter))??;
+    let table = wait_and(py, scan.read_all(), || progress.tell(&meter))?;
+    // What was tried is told also where it was in vain.
+    log_all(py, &scan.close())?;
     progress.tell(&meter)?;
-    log_all(py, &notes)?;
-    Ok(table)
+    Ok(table?)
 }
 
 /// The first batch of a reader, which may have no rows.

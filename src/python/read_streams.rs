@@ -104,10 +104,11 @@ fn read_tables(
     plan: Plan,
     progress: &Progress<'_>,
 ) -> PyResult<Table> {
-    let streams = Streams::new(deployment.clone(), query, Arc::new(plan));
+    let mut streams = Streams::new(deployment.clone(), query, Arc::new(plan));
     let meter = streams.meter().clone();
-    let (table, notes) = wait_and(py, streams.read_all(), || progress.tell(&meter))??;
+    let table = wait_and(py, streams.read_all(), || progress.tell(&meter))?;
+    // What was tried is told also where it was in vain.
+    log_all(py, &streams.close())?;
     progress.tell(&meter)?;
-    log_all(py, &notes)?;
-    Ok(table)
+    Ok(table?)
 }

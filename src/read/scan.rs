@@ -64,8 +64,9 @@ pub async fn read_range(
     query: &RangeQuery,
     plan: &Arc<Plan>,
 ) -> Result<(Table, Vec<Note>)> {
-    let scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
-    scan.read_all().await
+    let mut scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
+    let table = scan.read_all().await?;
+    Ok((table, scan.close()))
 }
 
 /// Reads the entries of a range with `XRANGE`, oldest first, batch after batch.
@@ -123,14 +124,13 @@ impl Scan {
         scan
     }
 
-    /// All rows, and what there is to tell.
+    /// All rows.
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn read_all(mut self) -> Result<(Table, Vec<Note>)> {
+    pub async fn read_all(&mut self) -> Result<Table> {
         let table = self.next(usize::MAX).await?;
-        let table = table.unwrap_or_else(|| self.empty());
-        Ok((table, self.close()))
+        Ok(table.unwrap_or_else(|| self.empty()))
     }
 
     /// How far it has come.

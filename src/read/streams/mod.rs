@@ -78,8 +78,9 @@ pub async fn read_streams(
     query: StreamsQuery,
     plan: Plan,
 ) -> Result<(Table, Vec<Note>)> {
-    let streams = Streams::new(deployment.clone(), query, Arc::new(plan));
-    streams.read_all().await
+    let mut streams = Streams::new(deployment.clone(), query, Arc::new(plan));
+    let table = streams.read_all().await?;
+    Ok((table, streams.close()))
 }
 
 /// Reads many streams, batch after batch.
@@ -123,14 +124,13 @@ impl Streams {
         }
     }
 
-    /// All rows, and what there is to tell.
+    /// All rows.
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn read_all(mut self) -> Result<(Table, Vec<Note>)> {
+    pub async fn read_all(&mut self) -> Result<Table> {
         let table = self.next(usize::MAX).await?;
-        let table = table.unwrap_or_else(|| self.empty());
-        Ok((table, self.close()))
+        Ok(table.unwrap_or_else(|| self.empty()))
     }
 
     /// How far it has come.
