@@ -497,6 +497,12 @@ class Cluster(Deployment):
         """The master that has a key, or would have it."""
         return self._owner(key_slot(key.encode()), self._alive()[0])
 
+    def agrees_on(self, key: str) -> bool:
+        """Whether all masters say the same of which node has the key's slot."""
+        slot = key_slot(key.encode())
+        owners = {port_of(self._owner(slot, master)) for master in self.masters}
+        return len(owners) == 1
+
     def key_of(self, node: Server, name: str = "events") -> str:
         """A key that a master has or would have, by the tag in it."""
         return next(key for n in count() if self.node_of(key := f"{name}:{{{n}}}") is node)
