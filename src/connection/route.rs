@@ -403,14 +403,10 @@ impl Haste {
     }
 }
 
-/// Whether a server that was asked for its cluster's map says that it has none. Not
-/// every server does so in the words of Redis.
+/// Whether a server says that it is of no cluster.
 fn is_no_cluster(error: &Error) -> bool {
-    match error {
-        Error::Response { reply, .. } => !error.is_transient() && !reply.starts_with("NOPERM"),
-        Error::Protocol { .. } => true,
-        _ => false,
-    }
+    matches!(error, Error::Response { reply, .. }
+        if reply.contains("cluster support disabled") || reply.contains("unknown command"))
 }
 
 /// A replica as its master lists it.
