@@ -495,13 +495,15 @@ class Cluster(Deployment):
 
     def node_of(self, key: str) -> Server:
         """The master that has a key, or would have it."""
-        return self._owner(key_slot(key.encode()), self._alive()[0])
+        return self.owner(key_slot(key.encode()), self._alive()[0])
 
-    def agrees_on(self, key: str) -> bool:
-        """Whether all masters say the same of which node has the key's slot."""
-        slot = key_slot(key.encode())
-        owners = {port_of(self._owner(slot, master)) for master in self.masters}
-        return len(owners) == 1
+    def owner(self, slot: int, asked: Server) -> Server:
+        """The master that a node says has a slot."""
+        for first, last, ports in self._shards(asked):
+            if first <= slot <= last:
+                return self._at(ports[0])
+        msg = f"nobody has slot {slot}"
+        raise ServerError(msg)
 
     def key_of(self, node: Server, name: str = "events") -> str:
         """A key that a master has or would have, by the tag in it."""
@@ -547,7 +549,7 @@ class Cluster(Deployment):
 
         def is_over() -> bool:
             return all(
-                self._owner(slot, other) is not node and self._is_ok(other)
+                self.owner(slot, other) is not node and self._is_ok(other)
                 for other in self._alive()
                 for slot in slots
             )
@@ -597,13 +599,6 @@ class Cluster(Deployment):
     def _alive(self) -> list[Server]:
         return [node for node in self.nodes if node.running]
 
-    def _owner(self, slot: int, asked: Server) -> Server:
-        for first, last, ports in self._shards(asked):
-            if first <= slot <= last:
-                return self._at(ports[0])
-        msg = f"nobody has slot {slot}"
-        raise ServerError(msg)
-
     def _shards(self, asked: Server) -> list[tuple[int, int, list[int]]]:
         """The ranges of slots as a node tells them, and the ports of who has them, master first."""
         told = sorted(_cluster(asked, "SLOTS"))
@@ -641,12 +636,26 @@ class Migration:
         return self
 
     def finish(self) -> None:
-        """Give the slot to the new master, and tell everybody."""
+        """Give the slot to the new master, tell everybody, and wait until they know since when.
+
+        A master that is given a slot before it has heard of the newest epoch claims it by an old
+        one: the others go on to send everybody elsewhere, and its keys are deleted.
+        """
         owner = _node_id(self.target)
         # The new owner first: the old one forgets of it as soon as it is told.
-        told = dict.fromkeys([self.target, self.source, *self.cluster.masters])
-        for node in filter(lambda node: node.running, told):
+        nodes = dict.fromkeys([self.target, self.source, *self.cluster.masters])
+        told = [node for node in nodes if node.running]
+        for node in told:
             _cluster(node, "SETSLOT", self.slot, "NODE", owner)
+        if self.target in told:
+            for node in told:
+                wait_until(lambda n=node: self._knows_all(n), PATIENCE, "the move is known", 0)
+
+    def _knows_all(self, node: Server) -> bool:
+        """Whether a node knows of the new owner what that knows of itself."""
+        owner = _node_id(self.target)
+        has_it = self.cluster.owner(self.slot, node) is self.target
+        return has_it and _epoch(node, owner) == _epoch(self.target, owner)
 
     def run(self) -> None:
         """Make all the steps."""
@@ -663,6 +672,13 @@ def _raw(told: Any) -> bytes:
 
 def _node_id(node: Server) -> str:
     return _raw(_cluster(node, "MYID")).decode()
+
+
+def _epoch(asked: Server, node: str) -> int:
+    """The epoch of another node, or of itself, that a node knows."""
+    lines = _raw(_cluster(asked, "NODES")).decode().splitlines()
+    words = next(line.split() for line in lines if line.startswith(node))
+    return int(words[6])
 
 
 def _known(node: Server) -> list[bytes]:
