@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polars_redis::decode::{Field, FieldType, Fields, IdColumns, OnMisfit, Plan};
-use polars_redis::read::{Condition, RangeQuery, read_range};
+use polars_redis::read::{Condition, Notes, RangeQuery, read_range};
 use polars_redis::{Deployment, End, EntryId, ReadFrom, Start};
 
 const ROUNDS: usize = 9;
@@ -169,8 +169,8 @@ fn main() {
     for _ in 0..ROUNDS {
         let seconds = drain(&server, &pages, total);
         let begun = Instant::now();
-        let (table, _) = runtime
-            .block_on(read_range(&deployment, &query, &plan))
+        let table = runtime
+            .block_on(read_range(&deployment, &query, &plan, &Notes::default()))
             .expect("the server answers");
         let read = begun.elapsed().as_secs_f64();
         assert_eq!(table.rows, entries);

@@ -201,11 +201,16 @@ impl Consumer {
 
 /// `WATCH` and `TYPE` of a key: what is queued next happens only if it stays so.
 pub fn watch_and_type(key: &str) -> [Cmd; 2] {
-    ["WATCH", "TYPE"].map(|name| {
-        let mut cmd = redis::cmd(name);
-        cmd.arg(key);
-        cmd
-    })
+    let mut watch = redis::cmd("WATCH");
+    watch.arg(key);
+    [watch, kind_of(key)]
+}
+
+/// `TYPE`: what a key holds.
+pub fn kind_of(key: &str) -> Cmd {
+    let mut cmd = redis::cmd("TYPE");
+    cmd.arg(key);
+    cmd
 }
 
 /// `XACK`: entries are done with.

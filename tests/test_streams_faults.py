@@ -142,6 +142,65 @@ def test_a_server_killed_and_restarted_in_the_middle(
     assert "connected again" in caplog.text
 
 
+def test_what_was_tried_in_vain_is_told(
+    make_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica that has lost its master before it had a copy answers nobody, and says so."""
+    server = make_server(replica_serve_stale_data="no")
+    server.kept_client().replicaof("127.0.0.1", "1")
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: redis.read_streams(server.url, "s:*", SCHEMA),
+        "scan": lambda: redis.scan_streams(server.url, "s:*", SCHEMA).collect(),
+        "info": lambda: redis.stream_info(server.url, "s:1"),
+        "infos": lambda: redis.stream_info(server.url, "s:*"),
+        "split": lambda: redis.split_stream(server.url, "s:1", 4, SCHEMA),
+        "ack": lambda: redis.ack_entries(server.url, "s:1", "g", ["1-0"]),
+    }
+
+    def call(name: str) -> None:
+        with pytest.raises(redis.exceptions.ResponseError, match="MASTERDOWN"):
+            calls[name]()
+
+    threads = [threading.Thread(target=call, args=(name,), name=name) for name in calls]
+    with caplog.at_level(logging.INFO, "polars_redis"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    told = {line.threadName for line in caplog.records if "trying again" in line.getMessage()}
+    # Polars scans on a thread of its own.
+    assert set(calls) - {"scan"} <= told
+    assert len(told) == len(calls)
+
+
+@pytest.mark.parametrize(
+    "words", [b"-ERR Cluster is disabled.", b"-ERR no such thing", b"+OK", b"*1\r\n:7"]
+)
+def test_a_server_that_has_no_cluster_in_other_words(
+    server: Server, client: redis_py.Redis, make_proxy: Callable[..., Proxy], words: bytes
+) -> None:
+    expected = fill(client, {"s:1": 3, "s:2": 700})
+    proxy = make_proxy(server)
+    refusal = b"-ERR This instance has cluster support disabled"
+    proxy.set_fault(Fault(words=(refusal, words)))
+    url = proxy.rewrite(server.url)
+    assert_frame_equal(redis.read_streams(url, "s:*", SCHEMA), expected)
+    assert redis.stream_info(url, "s:*")["length"].to_list() == [3, 700]
+
+
+def test_a_part_of_a_cluster_is_never_taken_for_all(make_cluster: Callable[..., Cluster]) -> None:
+    rights = {"reader": "~*", "limited": "~s:*"}
+    may = "on >secret -@all +scan +xrange"
+    users = [f"{user} {may} {keys}" for user, keys in rights.items()]
+    cluster = make_cluster(acl=["default on nopass ~* &* +@all", *users])
+    fill(cluster.client(), {f"s:{n}": 3 for n in range(20)})
+    for user in rights:
+        url = cluster.nodes[0].url_for(user, "secret")
+        with pytest.raises(redis.exceptions.ResponseError, match=r"NOPERM.*cluster"):
+            redis.read_streams(url, "s:*", SCHEMA)
+        assert redis.read_streams(url, "s:1", SCHEMA).height == 3
+
+
 #: Around what is asked for at once, and what is read by itself.
 EDGES = [0, 1, 2, 99, 100, 101, 199, 999, 1000, 1001, 1100, 2000, 3100, 4100, 5000, 5100, 7000]
 

@@ -431,6 +431,20 @@ def drain(port: int, timeout: float = DEADLINE) -> tuple[bytes, str]:
     return bytes(received), "fin"
 
 
+def test_proxy_says_it_in_other_words(
+    client: redis.Redis, server: RemoteServer | Server, make_proxy: Callable[..., Proxy]
+) -> None:
+    client.set("key", "some words")
+    proxy = make_proxy(server)
+    proxy.set_fault(Fault(words=(b"some words", b"none")), connection=1)
+    with redis.Redis.from_url(proxy.rewrite(server.url)) as through:
+        through.set("other", "some words")
+        with pytest.raises(redis.RedisError):
+            # It is as long as the server said.
+            through.get("key")
+    assert client.get("other") == b"some words"
+
+
 def test_proxy_passes_everything_on_and_counts(
     client: redis.Redis,
     server: RemoteServer | Server,

@@ -14,10 +14,13 @@ mod asking;
 mod backoff;
 mod handshake;
 mod kept;
+mod known;
+mod map;
 mod route;
 mod sentinels;
 mod slots;
 mod tls;
+mod topology;
 mod transport;
 
 use std::io;
@@ -33,9 +36,10 @@ use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
 pub use backoff::Backoff;
-pub use route::{Route, Topology};
+pub use route::Route;
 pub(crate) use slots::Redirect;
 pub use slots::{RedirectKind, Slot};
+pub use topology::Topology;
 
 use crate::address::{Address, Endpoint};
 use crate::error::{Error, Result};

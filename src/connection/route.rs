@@ -5,64 +5,20 @@
 //! what servers say of keys that they do not have (`MOVED`). Sentinels are asked who
 //! the master is, each time that a connection is made.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use redis::{FromRedisValue, Value};
 
-use super::asking::{ask, ask_any};
+use super::asking::ask;
+use super::known::{Known, known_of, map_of, remember};
 use super::slots::{Redirect, RedirectKind, Shard, Slot, SlotMap};
-use super::{Connection, kept, sentinels, slots};
+use super::{Connection, error_text, kept, map, sentinels};
 use crate::address::{Address, Endpoint};
 use crate::deployment::{Deployment, Entrance, ReadFrom};
 use crate::error::{Error, Result};
-use crate::per_process::PerProcess;
-
-/// Deployments of which something is remembered.
-const MAX_KNOWN: usize = 64;
-
-/// What was found out about a deployment.
-#[derive(Debug, Clone)]
-enum Known {
-    /// It is a cluster.
-    Cluster(Arc<SlotMap>),
-    /// It is none, or does not say so.
-    Alone,
-    /// This server was the master when the sentinels were last asked.
-    Master(Endpoint),
-}
-
-static KNOWN: PerProcess<Mutex<HashMap<Arc<Deployment>, Known>>> = PerProcess::new();
-
-fn known() -> MutexGuard<'static, HashMap<Arc<Deployment>, Known>> {
-    let known = KNOWN.get(|_| ()).lock();
-    known.unwrap_or_else(PoisonError::into_inner)
-}
-
-fn remember(deployment: &Arc<Deployment>, found: Known) {
-    let mut known = known();
-    if known.len() >= MAX_KNOWN {
-        known.clear();
-    }
-    known.insert(deployment.clone(), found);
-}
-
-fn map_of(deployment: &Arc<Deployment>) -> Option<Arc<SlotMap>> {
-    match known().get(deployment) {
-        Some(Known::Cluster(map)) => Some(map.clone()),
-        _ => None,
-    }
-}
-
-fn cluster_slots() -> redis::Cmd {
-    let mut cmd = redis::cmd("CLUSTER");
-    cmd.arg("SLOTS");
-    cmd
-}
 
 /// Where connections to a key's server come from.
 #[derive(Debug)]
@@ -132,7 +88,7 @@ impl Route {
     /// # Errors
     /// As [`Connection::connect`]; with sentinels, also what they answer.
     pub async fn open(&mut self) -> Result<Connection> {
-        let remembered = known().get(&self.deployment).cloned();
+        let remembered = known_of(&self.deployment);
         let is_remembered = matches!(remembered, Some(Known::Cluster(_) | Known::Master(_)));
         match self.connection(Haste::TakesKept).await {
             // What is remembered may be long past.
@@ -210,15 +166,14 @@ impl Route {
     /// Notes that a slot is elsewhere now, with what else its new server knows.
     async fn learn(&self, redirect: Redirect) {
         let Redirect { slot, to, .. } = redirect;
-        let mut map = map_of(&self.deployment);
+        let known_map = map_of(&self.deployment);
         let is_known = |map: &Arc<SlotMap>| map.shard(slot).is_some_and(|s| s.master == to);
-        if map.as_ref().is_some_and(is_known) {
+        if known_map.as_ref().is_some_and(is_known) {
             return;
         }
         // A user who may not ask for the map learns slot by slot.
-        if let Ok(reply) = ask(&self.server(to.clone()), &cluster_slots()).await {
-            map = SlotMap::from_reply(&reply, &to).map(Arc::new).or(map);
-        }
+        let fetched = map::fetch(&self.deployment, &[self.server(to.clone())]).await;
+        let map = fetched.ok().flatten().or(known_map);
         let mut map = map.map_or_else(SlotMap::unknown, Arc::unwrap_or_clone);
         map.learn(slot, to);
         remember(&self.deployment, Known::Cluster(Arc::new(map)));
@@ -259,20 +214,26 @@ impl Route {
     /// others.
     async fn at(&mut self, entrance: &Endpoint, haste: Haste) -> Result<Connection> {
         let mut connection = haste.connect(&self.server(entrance.clone())).await?;
-        if known().contains_key(&self.deployment) {
+        if known_of(&self.deployment).is_some() {
             return Ok(connection);
         }
         // It is there: that the line is cut now may pass.
         self.has_entered = true;
-        let reply = connection.query(&cluster_slots()).await?;
-        let map = SlotMap::from_reply(&reply, entrance).map(Arc::new);
-        remember(&self.deployment, map.map_or(Known::Alone, Known::Cluster));
+        let reply = connection.query(&map::cluster_slots()).await?;
+        let access = &self.deployment.access;
+        let refusal =
+            error_text(&reply).map(|text| Error::from_reply(String::new(), &text, access));
+        // One that is loading its data will know later.
+        if !refusal.is_some_and(|refusal| refusal.is_transient()) {
+            map::told(&self.deployment, &reply, entrance);
+        }
         Ok(connection)
     }
 
     /// Asks for the map again, whoever of the cluster is there.
     async fn asked_anew(&mut self, entrance: &Endpoint, map: Arc<SlotMap>) -> Option<Arc<SlotMap>> {
-        match fetched_map(&self.deployment, entrance, Some(&map)).await {
+        let servers = map::servers(&self.deployment, entrance, Some(&map));
+        match map::fetch(&self.deployment, &servers).await {
             Ok(found) => {
                 self.has_entered = true;
                 found
@@ -370,7 +331,7 @@ impl Route {
             return self.of_shard(&shard, haste).await;
         }
         if haste == Haste::TakesKept
-            && let Some(Known::Master(endpoint)) = known().get(&self.deployment).cloned()
+            && let Some(Known::Master(endpoint)) = known_of(&self.deployment)
             && let Some(connection) = kept::take(&self.server(endpoint))
         {
             return Ok(connection);
@@ -403,12 +364,6 @@ impl Haste {
     }
 }
 
-/// Whether a server says that it is of no cluster.
-fn is_no_cluster(error: &Error) -> bool {
-    matches!(error, Error::Response { reply, .. }
-        if reply.contains("cluster support disabled") || reply.contains("unknown command"))
-}
-
 /// A replica as its master lists it.
 fn replica(listed: &Value) -> Option<Endpoint> {
     let (host, port, _): (String, u16, Value) =
@@ -430,159 +385,5 @@ async fn check_is_master(connection: &mut Connection) -> Result<()> {
             _ => Ok(()),
         },
         _ => Ok(()),
-    }
-}
-
-/// The servers of a deployment that have streams: several, if it is a cluster.
-#[derive(Debug, Clone)]
-pub struct Topology {
-    deployment: Arc<Deployment>,
-    read_from: ReadFrom,
-    map: Option<Arc<SlotMap>>,
-    /// One slot of each server's, or any.
-    slots: Vec<Slot>,
-}
-
-impl Topology {
-    /// Asks a deployment whether it is a cluster, and which server of it has what.
-    ///
-    /// # Errors
-    /// Any of the connection's; the server's own, if the user may not ask for the
-    /// map of what is a cluster.
-    pub async fn find(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Result<Self> {
-        let map = match &deployment.entrance {
-            Entrance::Server(entrance) => map_found(deployment, entrance).await?,
-            Entrance::Sentinels { .. } => None,
-        };
-        let slots = map.as_ref().map(|map| map.slot_of_each_shard());
-        let slots = slots.filter(|slots| !slots.is_empty());
-        Ok(Self {
-            deployment: deployment.clone(),
-            read_from,
-            map,
-            slots: slots.unwrap_or_else(|| vec![Slot::of(b"")]),
-        })
-    }
-
-    /// Whether it is a cluster.
-    pub(crate) fn is_cluster(&self) -> bool {
-        self.map.is_some()
-    }
-
-    /// How many servers share the keys.
-    pub fn shards(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Which of them has a key, from 0 on.
-    pub fn shard_of(&self, key: &[u8]) -> usize {
-        let Some(map) = &self.map else { return 0 };
-        let owner = map.shard_number(Slot::of(key));
-        let mut slots = self.slots.iter();
-        slots
-            .position(|&slot| map.shard_number(slot) == owner)
-            .unwrap_or(0)
-    }
-
-    /// What each master of a cluster says of its slots, as far as they tell. Where it
-    /// is the same afterwards, and [says of none](Self::is_moving) that it is on its
-    /// way, no key has gone from one to another meanwhile.
-    pub async fn own_slots(&self) -> Vec<Option<String>> {
-        let masters = self.map.iter().flat_map(|map| map.masters());
-        let told = masters.map(|master| async move {
-            let mut cmd = redis::cmd("CLUSTER");
-            cmd.arg("NODES");
-            let address = Arc::new(self.deployment.server(master.clone()));
-            slots::own_slots(&ask(&address, &cmd).await.ok()?)
-        });
-        join_all(told).await
-    }
-
-    /// Whether a slot is on its way from one server to another.
-    pub fn is_moving(own_slots: &[Option<String>]) -> bool {
-        own_slots.iter().flatten().any(|slots| slots.contains('['))
-    }
-
-    /// The ways to them, in that order.
-    pub fn routes(&self) -> Vec<Route> {
-        let slots = self.slots.iter();
-        slots
-            .map(|&slot| Route::new(self.deployment.clone(), slot, self.read_from))
-            .collect()
-    }
-}
-
-/// Asks for the map of a cluster, at the entrance and at whatever other servers are
-/// known; nothing, if it is no cluster.
-async fn fetched_map(
-    deployment: &Arc<Deployment>,
-    entrance: &Endpoint,
-    known_map: Option<&SlotMap>,
-) -> Result<Option<Arc<SlotMap>>> {
-    let others = known_map.into_iter().flat_map(SlotMap::servers);
-    let others = others.filter(|server| *server != entrance);
-    let servers = std::iter::once(entrance).chain(others).cloned();
-    let servers: Vec<_> = servers
-        .map(|endpoint| Arc::new(deployment.server(endpoint)))
-        .collect();
-    match ask_any(&servers, &cluster_slots()).await {
-        Ok((asked, reply)) => {
-            let map = SlotMap::from_reply(&reply, &asked.endpoint).ok_or(Error::Protocol {
-                context: asked.peer(),
-                reason: "no map of slots where that of CLUSTER SLOTS was due".into(),
-            })?;
-            let map = Arc::new(map);
-            remember(deployment, Known::Cluster(map.clone()));
-            Ok(Some(map))
-        }
-        Err(error) if is_no_cluster(&error) => {
-            remember(deployment, Known::Alone);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The map of a cluster; nothing, if it is none. A user who may not ask is told so,
-/// if there is one.
-async fn map_found(
-    deployment: &Arc<Deployment>,
-    entrance: &Endpoint,
-) -> Result<Option<Arc<SlotMap>>> {
-    let known_map = map_of(deployment);
-    match fetched_map(deployment, entrance, known_map.as_deref()).await {
-        Err(Error::Response { reply, .. }) if reply.starts_with("NOPERM") => {
-            let address = Arc::new(deployment.server(entrance.clone()));
-            refuse_parts(&address, &reply).await.map(|()| None)
-        }
-        result => result,
-    }
-}
-
-/// Keys in as many slots show whether a server has all of them.
-const PROBES: usize = 16;
-
-/// A user who may not ask for the map of a cluster would see a part of it and take
-/// it for all: that is an error. `XRANGE` shows whether it is a cluster.
-async fn refuse_parts(address: &Arc<Address>, refusal: &str) -> Result<()> {
-    let mut connection = Connection::open(address).await?;
-    let probes: Vec<_> = (0..PROBES)
-        .map(|number| {
-            let mut cmd = redis::cmd("XRANGE");
-            cmd.arg(format!("probe:{number}")).arg("-").arg("-");
-            cmd
-        })
-        .collect();
-    let replies = connection.query_all(&probes).await?;
-    connection.keep();
-    let is_elsewhere = replies
-        .iter()
-        .any(|reply| matches!(reply, Value::ServerError(error) if error.code() == "MOVED"));
-    match is_elsewhere {
-        false => Ok(()),
-        true => Err(Error::Response {
-            context: address.peer(),
-            reply: format!("{refusal} (it tells which servers of the cluster have which keys)"),
-        }),
     }
 }

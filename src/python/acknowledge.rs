@@ -9,11 +9,11 @@ use pyo3_async_runtimes::generic::future_into_py;
 use pyo3_polars::PySeries;
 
 use super::arguments::{deployment, text};
-use super::log::log_all;
-use super::runtime::{Background, in_interpreter, wait};
+use super::log::{log_all, wait_and_log};
+use super::runtime::{Background, in_interpreter};
 use crate::deployment::Deployment;
 use crate::entry_id::EntryId;
-use crate::read::{EntriesOf, FirstConnect, acknowledge};
+use crate::read::{EntriesOf, FirstConnect, Notes, acknowledge};
 
 /// Acknowledges entries of a consumer group; how many of them were pending.
 #[pyfunction]
@@ -53,9 +53,9 @@ pub fn acknowledge_all(
     entries: &[EntriesOf],
     first_connect: FirstConnect,
 ) -> PyResult<u64> {
-    let (count, notes) = wait(py, acknowledge(deployment, group, entries, first_connect))??;
-    log_all(py, &notes)?;
-    Ok(count)
+    let notes = Notes::default();
+    let done = acknowledge(deployment, group, entries, first_connect, &notes);
+    wait_and_log(py, &notes, done)
 }
 
 /// Acknowledges in the background; what asyncio awaits.
@@ -68,10 +68,11 @@ pub fn acknowledge_later(
 ) -> PyResult<Bound<'_, PyAny>> {
     Background::start(py)?;
     future_into_py::<Background, _, _>(py, async move {
-        let (count, notes) = acknowledge(&deployment, &group, &entries, first_connect).await?;
-        let tell = || Python::attach(|py| log_all(py, &notes));
+        let notes = Notes::default();
+        let count = acknowledge(&deployment, &group, &entries, first_connect, &notes).await;
+        let tell = || Python::attach(|py| log_all(py, &notes.take()));
         in_interpreter(tell).unwrap_or(Ok(()))?;
-        Ok(count)
+        Ok(count?)
     })
 }
 

@@ -2,7 +2,9 @@
 
 use pyo3::prelude::*;
 
-use crate::read::{Level, Note};
+use super::runtime::wait_and;
+use crate::error::Result;
+use crate::read::{Level, Note, Notes};
 
 /// The logger that everything goes to.
 const LOGGER: &str = "polars_redis";
@@ -18,6 +20,18 @@ pub fn log(py: Python<'_>, note: &Note) -> PyResult<()> {
         .call_method1("getLogger", (LOGGER,))?
         .call_method1(level, ("%s", &note.text))?;
     Ok(())
+}
+
+/// Waits for what writes notes while it goes on, and writes them into the log,
+/// however it ends.
+pub fn wait_and_log<T: Send>(
+    py: Python<'_>,
+    notes: &Notes,
+    future: impl Future<Output = Result<T>> + Send,
+) -> PyResult<T> {
+    let result = wait_and(py, future, || log_all(py, &notes.take()))?;
+    log_all(py, &notes.take())?;
+    Ok(result?)
 }
 
 /// Writes all lines of a read that has ended.

@@ -6,13 +6,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
-use super::log::log_all;
+use super::log::{log_all, wait_and_log};
 use super::progress::Progress;
-use super::runtime::{wait, wait_and};
+use super::runtime::wait_and;
 use super::scan_stream::{names, plan_of_names};
 use crate::decode::{Plan, Table};
 use crate::deployment::Deployment;
-use crate::read::{self, Streams, StreamsQuery, Which};
+use crate::read::{self, Notes, Streams, StreamsQuery, Which};
 
 /// Reads what is there of many streams, as a `polars.DataFrame`.
 #[pyfunction]
@@ -82,8 +82,9 @@ pub fn find_keys(
     let deployment = deployment(url)?;
     let pattern = text("pattern", pattern)?;
     let read_from = Arguments(arguments).read_from()?;
-    let (keys, notes) = wait(py, read::find_keys(&deployment, &pattern, read_from))??;
-    log_all(py, &notes)?;
+    let notes = Notes::default();
+    let found = read::find_keys(&deployment, &pattern, read_from, &notes);
+    let keys = wait_and_log(py, &notes, found)?;
     Ok(keys.iter().map(|key| key.to_string()).collect())
 }
 

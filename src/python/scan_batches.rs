@@ -186,14 +186,14 @@ impl State {
         };
         let runtime = self.runtime.get()?;
         // Whatever fails, the source is dropped.
-        let table = wait_on(py, &runtime, source.next(self.rows))??;
+        let table = wait_on(py, &runtime, source.next(self.rows))?;
         while let Some(note) = source.take_note() {
             log(py, &note)?;
         }
-        let Some(table) = table else {
-            let notes = source.close();
-            log_all(py, &notes)?;
-            return Ok(None);
+        let Ok(Some(table)) = table else {
+            // What was tried is told also where it was in vain.
+            log_all(py, &source.close())?;
+            return Ok(table.map(|_| None)?);
         };
         self.rows = (self.rows * GROWTH).min(self.largest);
         self.source = Some(source);

@@ -5,13 +5,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
-use super::log::log_all;
+use super::log::wait_and_log;
 use super::progress::Progress;
 use super::read_stream::read_table;
-use super::runtime::wait;
 use crate::decode::{Fields, IdColumns, OnMisfit, Plan, Table};
 use crate::entry_id::IdRange;
-use crate::read::{self, Condition};
+use crate::read::{self, Condition, Notes};
 
 /// Checks the arguments of a scan, and sends nothing; the URL without its secrets.
 #[pyfunction]
@@ -76,8 +75,9 @@ pub fn split_range(
     let arguments = Arguments(arguments);
     let splits = arguments.needed("splits", 1)?;
     let query = arguments.range(stream)?;
-    let (ranges, notes) = wait(py, read::split_range(&deployment, &query, splits))??;
-    log_all(py, &notes)?;
+    let notes = Notes::default();
+    let split = read::split_range(&deployment, &query, splits, &notes);
+    let ranges = wait_and_log(py, &notes, split)?;
     let ends = |range: IdRange| (range.start().to_string(), range.end().to_string());
     Ok(ranges.into_iter().map(ends).collect())
 }

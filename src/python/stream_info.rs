@@ -4,10 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Arguments, deployment, text};
-use super::log::log_all;
-use super::runtime::wait;
+use super::log::wait_and_log;
 use crate::entry_id::EntryId;
-use crate::read::{self, ConsumerInfo, GroupInfo, StreamInfo};
+use crate::read::{self, ConsumerInfo, GroupInfo, Notes, StreamInfo};
 
 /// Rows of the frame, as dicts: one a group, or one of a stream that has none.
 #[pyfunction]
@@ -20,8 +19,9 @@ pub fn stream_info(
     let deployment = deployment(url)?;
     let stream = text("stream", stream)?;
     let read_from = Arguments(arguments).read_from()?;
-    let (streams, notes) = wait(py, read::stream_info(&deployment, &stream, read_from))??;
-    log_all(py, &notes)?;
+    let notes = Notes::default();
+    let asked = read::stream_info(&deployment, &stream, read_from, &notes);
+    let streams = wait_and_log(py, &notes, asked)?;
     Ok(streams.into_iter().flat_map(rows).collect())
 }
 

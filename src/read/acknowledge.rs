@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::link::{Link, Note, checked};
+use super::link::{Link, checked};
+use super::note::Notes;
 use super::scan::RETRY_BUDGET;
 use crate::command;
 use crate::connection::Slot;
@@ -39,7 +40,7 @@ struct Piece<'a> {
 }
 
 /// Acknowledges entries of a consumer group, of one stream or of several; how many
-/// of them were pending, and what there is to tell.
+/// of them were pending.
 ///
 /// Many IDs go as several commands. Those whose reply is lost are sent again,
 /// for up to ten seconds: what they acknowledged the first time is not counted.
@@ -51,24 +52,38 @@ pub async fn acknowledge(
     group: &str,
     entries: &[EntriesOf],
     first_connect: FirstConnect,
-) -> Result<(u64, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<u64> {
     let pieces = entries.iter().flat_map(|(stream, ids)| {
         let pieces = ids.chunks(PIECE);
         pieces.map(move |ids| Piece { stream, ids })
     });
     let mut pieces: Vec<Piece<'_>> = pieces.collect();
     pieces.sort_by_key(Piece::slot);
-    let mut left = pieces.as_slice();
+    let left = pieces.as_slice();
     let first = left.first().map_or("", |piece| piece.stream);
     let mut link = Link::new(deployment.clone(), first, ReadFrom::Master, RETRY_BUDGET);
     if first_connect == FirstConnect::IsRetried {
         link.expect_server();
     }
+    let result = send_all(&mut link, group, left).await;
+    notes.add(link.take_notes());
+    result
+}
+
+impl Piece<'_> {
+    fn slot(&self) -> Slot {
+        Slot::of(self.stream.as_bytes())
+    }
+}
+
+/// Sends pieces until all have their reply; how many entries were pending.
+async fn send_all(link: &mut Link, group: &str, mut left: &[Piece<'_>]) -> Result<u64> {
     let mut acknowledged = 0;
     while let Some(piece) = left.first() {
         let before = left.len();
         link.turn_to(piece.slot());
-        if let Err(error) = send(&mut link, group, &mut left, &mut acknowledged).await {
+        if let Err(error) = send(link, group, &mut left, &mut acknowledged).await {
             if left.len() < before {
                 link.succeeded();
             }
@@ -76,13 +91,7 @@ pub async fn acknowledge(
         }
     }
     link.keep();
-    Ok((acknowledged, link.take_notes()))
-}
-
-impl Piece<'_> {
-    fn slot(&self) -> Slot {
-        Slot::of(self.stream.as_bytes())
-    }
+    Ok(acknowledged)
 }
 
 /// Sends pieces and takes their replies, in a cluster those of the same slot;

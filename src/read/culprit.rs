@@ -5,6 +5,7 @@
 
 use redis::Value;
 
+use crate::command::kind_of;
 use crate::connection::Connection;
 use crate::error::Error;
 
@@ -19,14 +20,7 @@ pub async fn name_culprit<'a>(
         Error::Response { reply, .. } if reply.starts_with("WRONGTYPE") => reply.clone(),
         _ => return error,
     };
-    let asks: Vec<_> = keys
-        .clone()
-        .map(|key| {
-            let mut cmd = redis::cmd("TYPE");
-            cmd.arg(key);
-            cmd
-        })
-        .collect();
+    let asks: Vec<_> = keys.clone().map(kind_of).collect();
     // What is known without it is an error enough.
     let Ok(types) = connection.query_all(&asks).await else {
         return error;

@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::extent::entry_id;
-use super::link::{Link, Note, checked};
+use super::link::{Link, checked};
+use super::note::Notes;
 use super::scan::RETRY_BUDGET;
 use super::streams::keys::{divide, find_keys, is_elsewhere, is_key, is_no_stream, topology};
 use crate::command;
@@ -73,7 +74,7 @@ pub struct ConsumerInfo {
 const PIECE: usize = 100;
 
 /// Asks for all that is known of a stream, or of all streams whose keys match a glob
-/// pattern, by key; those that are there, and what there is to tell.
+/// pattern, by key; those that are there.
 ///
 /// # Errors
 /// Any of the connection's, and the server's own. A key that was named and is no
@@ -82,24 +83,25 @@ pub async fn stream_info(
     deployment: &Arc<Deployment>,
     pattern: &str,
     read_from: ReadFrom,
-) -> Result<(Vec<StreamInfo>, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Vec<StreamInfo>> {
     if is_key(pattern) {
         let link = Link::new(deployment.clone(), pattern, read_from, RETRY_BUDGET);
-        return ask_all(link, &[pattern.into()], Line::ToStream).await;
+        return ask_over(link, &[pattern.into()], Line::ToStream, notes).await;
     }
-    let (keys, notes) = find_keys(deployment, pattern, read_from).await?;
-    let topology = topology(deployment, read_from).await?;
+    let keys = find_keys(deployment, pattern, read_from, notes).await?;
+    let topology = topology(deployment, read_from, notes).await?;
     let (parts, _) = divide(&topology, keys);
     let routes = topology.routes().into_iter().zip(&parts);
     let asked = routes.map(|(route, keys)| {
         let mut link = Link::along(route, RETRY_BUDGET);
         link.expect_server();
-        ask_all(link, keys, Line::ToServer(read_from))
+        ask_over(link, keys, Line::ToServer(read_from), notes)
     });
-    let (told, more): (Vec<_>, Vec<_>) = try_join_all(asked).await?.into_iter().unzip();
-    let mut told: Vec<StreamInfo> = told.into_iter().flatten().collect();
+    let told = try_join_all(asked).await?.into_iter().flatten();
+    let mut told: Vec<StreamInfo> = told.collect();
     told.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-    Ok((told, [notes, more.concat()].concat()))
+    Ok(told)
 }
 
 /// Where a link leads, and so what becomes of an error that is about one stream.
@@ -113,15 +115,27 @@ enum Line {
 }
 
 /// Asks about streams, over one link.
-async fn ask_all(
+async fn ask_over(
     mut link: Link,
     streams: &[Arc<str>],
     line: Line,
-) -> Result<(Vec<StreamInfo>, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Vec<StreamInfo>> {
+    let told = ask_all(&mut link, streams, line, notes).await;
+    notes.add(link.take_notes());
+    told
+}
+
+async fn ask_all(
+    link: &mut Link,
+    streams: &[Arc<str>],
+    line: Line,
+    notes: &Notes,
+) -> Result<Vec<StreamInfo>> {
     let mut told = Vec::with_capacity(streams.len());
     for piece in streams.chunks(PIECE) {
         let (mut here, elsewhere) = loop {
-            match describe(&mut link, piece, line).await {
+            match describe(link, piece, line).await {
                 Ok(described) => break described,
                 Err(error) => link.failed(error)?,
             }
@@ -132,13 +146,14 @@ async fn ask_all(
             for stream in elsewhere {
                 let deployment = link.deployment().clone();
                 let own = Link::new(deployment, &stream, read_from, RETRY_BUDGET);
-                let (mut there, _) = Box::pin(ask_all(own, &[stream], Line::ToStream)).await?;
-                told.append(&mut there);
+                let streams = [stream];
+                let asked = ask_over(own, &streams, Line::ToStream, notes);
+                told.append(&mut Box::pin(asked).await?);
             }
         }
     }
     link.keep();
-    Ok((told, link.take_notes()))
+    Ok(told)
 }
 
 /// Asks about some streams, in two round trips: those that are there, and the keys

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Part;
-use super::link::{Level, Link, Note};
+use super::link::Link;
+use super::note::{Level, Note};
 use super::shards::Shards;
 use super::source::{Ask, Pulled, Source};
 use crate::connection::Slot;

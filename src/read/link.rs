@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep_until};
 
+use super::note::{Level, Note};
 use crate::connection::{Backoff, Connection, Route, Slot, error_text};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::error::{Error, Result};
@@ -19,22 +20,6 @@ use crate::error::{Error, Result};
 /// How often in a row the servers of a cluster may send us elsewhere before that
 /// counts as a failure.
 const MAX_REDIRECTS: usize = 8;
-
-/// How much a [`Note`] matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Debug,
-    Info,
-    Warning,
-}
-
-/// Something that users should know though nothing failed: one line in a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    pub level: Level,
-    /// Holds no secret.
-    pub text: String,
-}
 
 /// The connection of a reader, and what to do when it breaks.
 #[derive(Debug)]
@@ -266,10 +251,7 @@ impl Link {
             self.backoff.succeeded();
             return Err(error);
         };
-        self.note(
-            Level::Warning,
-            format!("{error}; trying again in {} ms", pause.as_millis()),
-        );
+        self.notes.push_back(Note::of_retry(&error, pause));
         self.pause_until = Some(Instant::now() + pause);
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, Part};
 use super::group::{Group, GroupQuery, Groups};
 use super::legs::{Legs, Maker, Tally};
-use super::link::{Level, Note};
+use super::note::{Level, Note};
 use super::source::{Ask, Pulled, Source};
 use super::tail::{Tail, TailQuery};
 use super::tails::{Tails, TailsQuery};

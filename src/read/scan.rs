@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::condition::Condition;
 use super::extent::{Extent, extent};
-use super::link::{Level, Link, Note};
+use super::link::Link;
+use super::note::{Level, Note, Notes};
 use super::range::{CHUNK_ROWS, RangeReader};
 use super::source::Rows;
 use super::windows::Windows;
@@ -54,8 +55,7 @@ impl RangeQuery {
     }
 }
 
-/// Reads the entries of a range with `XRANGE`, oldest first; and what there is
-/// to tell of it.
+/// Reads the entries of a range with `XRANGE`, oldest first.
 ///
 /// # Errors
 /// As [`Scan::next`].
@@ -63,10 +63,12 @@ pub async fn read_range(
     deployment: &Arc<Deployment>,
     query: &RangeQuery,
     plan: &Arc<Plan>,
-) -> Result<(Table, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Table> {
     let mut scan = Scan::new(deployment.clone(), query.clone(), plan.clone());
-    let table = scan.read_all().await?;
-    Ok((table, scan.close()))
+    let table = scan.read_all().await;
+    notes.add(scan.close());
+    table
 }
 
 /// Reads the entries of a range with `XRANGE`, oldest first, batch after batch.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::acknowledge::{EntriesOf, FirstConnect, acknowledge};
 use super::batch::Part;
 use super::legs::{Leg, Maker, Tally};
-use super::link::Note;
+use super::note::{Note, Notes};
 use super::source::{Ask, Pulled, Rows, Source};
 use crate::connection::Topology;
 use crate::decode::Names;
@@ -310,8 +310,10 @@ impl Shards {
             .map(|part| (part.stream.clone(), part.ids.clone()));
         let entries: Vec<EntriesOf> = entries.collect();
         let deployment = &self.maker.deployment;
-        let done = acknowledge(deployment, group, &entries, FirstConnect::IsRetried).await;
-        done.map(|(_, notes)| self.notes.extend(notes))
+        let (first, notes) = (FirstConnect::IsRetried, Notes::default());
+        let done = acknowledge(deployment, group, &entries, first, &notes).await;
+        self.notes.extend(notes.take());
+        done.map(|_| ())
     }
 
     /// Acknowledges what could not be before.

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use super::extent::{Extent, extent};
-use super::link::{Link, Note};
+use super::link::Link;
+use super::note::Notes;
 use super::scan::{RETRY_BUDGET, RangeQuery};
 use super::{Due, expect, receive};
 use crate::command;
@@ -41,15 +42,12 @@ pub async fn split_range(
     deployment: &Arc<Deployment>,
     query: &RangeQuery,
     splits: usize,
-) -> Result<(Vec<IdRange>, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Vec<IdRange>> {
     let mut splitter = Splitter::new(deployment, query)?;
-    let Some((range, length)) = splitter.extent(query).await? else {
-        splitter.link.keep();
-        return Ok((Vec::new(), splitter.link.take_notes()));
-    };
-    let map = splitter.map(range, length, splits).await?;
-    splitter.link.keep();
-    Ok((map.cut(splits), splitter.link.take_notes()))
+    let ranges = splitter.split(query, splits).await;
+    notes.add(splitter.link.take_notes());
+    ranges
 }
 
 struct Splitter {
@@ -78,6 +76,15 @@ impl Splitter {
             plan,
             seen: 0,
         })
+    }
+
+    async fn split(&mut self, query: &RangeQuery, splits: usize) -> Result<Vec<IdRange>> {
+        let ranges = match self.extent(query).await? {
+            Some((range, length)) => self.map(range, length, splits).await?.cut(splits),
+            None => Vec::new(),
+        };
+        self.link.keep();
+        Ok(ranges)
     }
 
     /// The part of the range that may have entries, and how many it has, if that

@@ -61,6 +61,8 @@ class Fault:
         Pass on no more than so many bytes, and keep it open.
     chunk
         Send at most so many bytes at a time to the client (1: a trickle).
+    words
+        Pass on the second in the place of the first, as a server of another make would say it.
     """
 
     cut_after: int | None = None
@@ -68,6 +70,7 @@ class Fault:
     cut: Literal["rst", "fin"] = "rst"
     stall_after: int | None = None
     chunk: int | None = None
+    words: tuple[bytes, bytes] | None = None
 
     @property
     def limit(self) -> float:
@@ -97,11 +100,13 @@ class _Line:
     def wants_to_read(self) -> bool:
         return self.ended_at is None and self.held < self.hold
 
-    def read(self) -> None:
+    def read(self, words: tuple[bytes, bytes] | None = None) -> None:
         try:
             data = self.source.recv(CHUNK)
         except BlockingIOError:
             return
+        if words is not None:
+            data = data.replace(*words)
         due = time.monotonic() + self.delay
         if data:
             self.pending.append((due, memoryview(data)))
@@ -341,7 +346,8 @@ class Proxy:
             # It may have gone since the selector saw it.
             there = connection.number in self._live and not connection.cut
             if there and line_in.wants_to_read:
-                self._guarded(connection, line_in.read)
+                words = connection.fault.words if line_in is connection.down else None
+                self._guarded(connection, lambda: line_in.read(words))
 
     def _obey(self) -> None:
         with contextlib.suppress(BlockingIOError):

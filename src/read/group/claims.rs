@@ -11,7 +11,8 @@ use crate::decode::{Decoder, Shape};
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
 use crate::read::expect;
-use crate::read::link::{Level, Link};
+use crate::read::link::Link;
+use crate::read::note::Level;
 use crate::read::source::{Ask, Pulled, Request};
 
 /// How often stale entries are looked for, at the most and at the least.

@@ -8,7 +8,8 @@ use crate::command;
 use crate::connection::Slot;
 use crate::entry_id::IdRange;
 use crate::error::{Error, Result};
-use crate::read::link::{Level, Link};
+use crate::read::link::Link;
+use crate::read::note::Level;
 
 impl Group {
     /// Moves an entry to the dead letters: it is added there and acknowledged

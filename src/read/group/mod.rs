@@ -21,7 +21,8 @@ pub(super) use several::Groups;
 
 use super::batch::Part;
 use super::extent::extent;
-use super::link::{Level, Link};
+use super::link::Link;
+use super::note::Level;
 use super::source::{Ask, Pulled, Request, Rows};
 use super::{expect, receive};
 use crate::command::{self, Consumer};

@@ -6,7 +6,8 @@ use std::{io, mem};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::super::link::{Level, Link, Note};
+use super::super::link::Link;
+use super::super::note::{Level, Note};
 use super::silence::{Due, Silence};
 use crate::command::{Naming, subscribe};
 use crate::decode::{MessageBuilder, Notice, PushDecoder, PushFault};

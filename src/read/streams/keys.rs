@@ -11,14 +11,14 @@ use crate::command;
 use crate::connection::{Backoff, Route, Topology};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::error::{Error, Result, shorten};
-use crate::read::link::{Link, Note, checked_of};
+use crate::read::link::{Link, checked_of};
+use crate::read::note::{Note, Notes};
 use crate::read::scan::RETRY_BUDGET;
 
 /// Keys that the server looks at for one reply: under a millisecond of its time.
 const LOOKED_AT: usize = 1000;
 
-/// The keys of the streams that match a glob pattern, in the order of their bytes;
-/// and what there is to tell.
+/// The keys of the streams that match a glob pattern, in the order of their bytes.
 ///
 /// A pattern that is a key is taken for the key of a stream: nothing is asked.
 ///
@@ -29,32 +29,30 @@ pub async fn find_keys(
     deployment: &Arc<Deployment>,
     pattern: &str,
     read_from: ReadFrom,
-) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Vec<Arc<str>>> {
     if is_key(pattern) {
-        return Ok((vec![pattern.into()], Vec::new()));
+        return Ok(vec![pattern.into()]);
     }
-    let before = topology(deployment, read_from).await?;
+    let before = topology(deployment, read_from, notes).await?;
     let slots = before.own_slots().await;
-    let (mut keys, mut notes) = scan_all(&before, pattern).await?;
+    let mut keys = scan_all(&before, pattern, notes).await?;
     // A key that went from one server to another may have been seen at neither.
     if Topology::is_moving(&slots) || before.own_slots().await != slots {
-        let after = topology(deployment, read_from).await?;
-        let (more, told) = scan_all(&after, pattern).await?;
-        keys.extend(more);
-        notes.extend(told);
+        let after = topology(deployment, read_from, notes).await?;
+        keys.extend(scan_all(&after, pattern, notes).await?);
     }
     keys.sort_unstable();
     // SCAN may show a key twice, and a key on its way is at two servers.
     keys.dedup();
-    Ok((keys, notes))
+    Ok(keys)
 }
 
 /// The keys that all servers have, at the same time.
-async fn scan_all(topology: &Topology, pattern: &str) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+async fn scan_all(topology: &Topology, pattern: &str, notes: &Notes) -> Result<Vec<Arc<str>>> {
     let scans = topology.routes().into_iter();
-    let found = try_join_all(scans.map(|route| scan(route, pattern))).await?;
-    let (keys, notes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    Ok((keys.concat(), notes.concat()))
+    let found = try_join_all(scans.map(|route| scan(route, pattern, notes))).await?;
+    Ok(found.concat())
 }
 
 /// The keys that each of the servers has, and of each key, which server that is.
@@ -78,7 +76,11 @@ pub fn is_key(pattern: &str) -> bool {
 ///
 /// # Errors
 /// As [`Topology::find`].
-pub async fn topology(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Result<Topology> {
+pub async fn topology(
+    deployment: &Arc<Deployment>,
+    read_from: ReadFrom,
+    notes: &Notes,
+) -> Result<Topology> {
     let mut backoff = Backoff::new(RETRY_BUDGET);
     loop {
         match Topology::find(deployment, read_from).await {
@@ -86,6 +88,7 @@ pub async fn topology(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Resu
                 let Some(pause) = backoff.failed() else {
                     return Err(error);
                 };
+                notes.add([Note::of_retry(&error, pause)]);
                 sleep(pause).await;
             }
             result => return result,
@@ -94,12 +97,18 @@ pub async fn topology(deployment: &Arc<Deployment>, read_from: ReadFrom) -> Resu
 }
 
 /// The keys that one server has.
-async fn scan(route: Route, pattern: &str) -> Result<(Vec<Arc<str>>, Vec<Note>)> {
+async fn scan(route: Route, pattern: &str, notes: &Notes) -> Result<Vec<Arc<str>>> {
     let mut link = Link::along(route, RETRY_BUDGET);
+    let keys = scan_over(&mut link, pattern).await;
+    notes.add(link.take_notes());
+    keys
+}
+
+async fn scan_over(link: &mut Link, pattern: &str) -> Result<Vec<Arc<str>>> {
     let mut keys = Vec::new();
     let mut cursor = 0;
     loop {
-        match scan_on(&mut link, pattern, cursor, &mut keys).await {
+        match scan_on(link, pattern, cursor, &mut keys).await {
             Ok(0) => break,
             Ok(next) => cursor = next,
             Err(error) => {
@@ -110,7 +119,7 @@ async fn scan(route: Route, pattern: &str) -> Result<(Vec<Arc<str>>, Vec<Note>)>
         }
     }
     link.keep();
-    Ok((keys, link.take_notes()))
+    Ok(keys)
 }
 
 /// Takes one step; the cursor of the next, which is 0 after the last.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::condition::Condition;
-use super::link::Note;
+use super::note::{Note, Notes};
 use super::source::Rows;
 use crate::connection::{Route, Slot};
 use crate::decode::{Chunk, Meter, Names, Plan, Table};
@@ -68,8 +68,7 @@ impl Entries {
     }
 }
 
-/// Reads many streams at once, by key, then by entry ID; and what there is to tell of
-/// it.
+/// Reads many streams at once, by key, then by entry ID.
 ///
 /// # Errors
 /// As [`Streams::next`].
@@ -77,10 +76,12 @@ pub async fn read_streams(
     deployment: &Arc<Deployment>,
     query: StreamsQuery,
     plan: Plan,
-) -> Result<(Table, Vec<Note>)> {
+    notes: &Notes,
+) -> Result<Table> {
     let mut streams = Streams::new(deployment.clone(), query, Arc::new(plan));
-    let table = streams.read_all().await?;
-    Ok((table, streams.close()))
+    let table = streams.read_all().await;
+    notes.add(streams.close());
+    table
 }
 
 /// Reads many streams, batch after batch.
@@ -180,9 +181,10 @@ impl Streams {
         let keys = match &self.query.which {
             Which::Keys(keys) => keys.clone(),
             Which::Matching(pattern) => {
-                let (keys, notes) = find_keys(&self.deployment, pattern, read_from).await?;
-                self.notes.extend(notes);
-                keys
+                let notes = Notes::default();
+                let keys = find_keys(&self.deployment, pattern, read_from, &notes).await;
+                self.notes.extend(notes.take());
+                keys?
             }
         };
         let shard = |route, keys| {
@@ -196,7 +198,10 @@ impl Streams {
             let route = Route::new(self.deployment.clone(), slot, read_from);
             return Ok(Merge::of(vec![shard(route, keys)], vec![0]));
         }
-        let topology = keys::topology(&self.deployment, read_from).await?;
+        let notes = Notes::default();
+        let topology = keys::topology(&self.deployment, read_from, &notes).await;
+        self.notes.extend(notes.take());
+        let topology = topology?;
         let (parts, owners) = keys::divide(&topology, keys);
         let routes = topology.routes().into_iter().zip(parts);
         let mut shards: Vec<_> = routes.map(|(route, keys)| shard(route, keys)).collect();

@@ -1,0 +1,50 @@
+//! What users should know of a read though it did not fail, or before it did.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How much a [`Note`] matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+}
+
+/// Something that users should know though nothing failed: one line in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub level: Level,
+    /// Holds no secret.
+    pub text: String,
+}
+
+impl Note {
+    /// Something failed, and is tried again after a pause.
+    pub(super) fn of_retry(error: &Error, pause: Duration) -> Self {
+        Self {
+            level: Level::Warning,
+            text: format!("{error}; trying again in {} ms", pause.as_millis()),
+        }
+    }
+}
+
+/// Where what calls one another write notes, which are there however they end.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Vec<Note>>);
+
+impl Notes {
+    /// Adds some.
+    pub fn add(&self, notes: impl IntoIterator<Item = Note>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(notes);
+    }
+
+    /// Takes those that are there, oldest first.
+    pub fn take(&self) -> Vec<Note> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut held)
+    }
+}
