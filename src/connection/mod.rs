@@ -512,12 +512,12 @@ async fn connect_transport(address: &Address) -> Result<Transport> {
         Endpoint::Tcp { host, port } => {
             let socket = connect_socket(host, *port).await.map_err(failed)?;
             let Some(options) = &address.access.tls else {
-                return Ok(Transport::Tcp(socket));
+                return Ok(Transport::of_tcp(socket, None));
             };
             let begun = Session::begin(&socket, host, options).await;
             let named = |error: io::Error| io::Error::new(error.kind(), format!("TLS: {error}"));
             begun
-                .map(|session| Transport::Tls(socket, Box::new(session)))
+                .map(|session| Transport::of_tcp(socket, Some(Box::new(session))))
                 .map_err(named)
         }
     }

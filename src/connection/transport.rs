@@ -13,29 +13,137 @@ use tokio::net::UnixStream;
 
 use super::tls::Session;
 
-/// A connected socket, and what lies over it.
+/// A connected socket.
 #[derive(Debug)]
-pub enum Transport {
+enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
-    Tls(TcpStream, Box<Session>),
 }
 
 /// The same, belonging to no runtime.
 #[derive(Debug)]
-pub enum Idle {
+enum IdleSocket {
     Tcp(std::net::TcpStream),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
-    Tls(std::net::TcpStream, Box<Session>),
+}
+
+/// A connected socket, and what lies over it.
+#[derive(Debug)]
+pub struct Transport {
+    socket: Socket,
+    session: Option<Box<Session>>,
+}
+
+/// The same, belonging to no runtime.
+#[derive(Debug)]
+pub struct Idle {
+    socket: IdleSocket,
+    session: Option<Box<Session>>,
+}
+
+impl Socket {
+    fn raw(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket),
+        }
+    }
+
+    /// Does something as soon as the socket is ready for it.
+    async fn when<T>(
+        &self,
+        interest: Interest,
+        act: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match self {
+            Self::Tcp(socket) => socket.async_io(interest, act).await,
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.async_io(interest, act).await,
+        }
+    }
+
+    /// Does something if the socket is thought to be ready for it.
+    fn now<T>(&self, interest: Interest, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(socket) => socket.try_io(interest, act),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.try_io(interest, act),
+        }
+    }
+
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(socket) => socket.ready(interest).await,
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.ready(interest).await,
+        }
+    }
+
+    fn into_idle(self) -> io::Result<IdleSocket> {
+        Ok(match self {
+            Self::Tcp(socket) => IdleSocket::Tcp(socket.into_std()?),
+            #[cfg(unix)]
+            Self::Unix(socket) => IdleSocket::Unix(socket.into_std()?),
+        })
+    }
+}
+
+impl IdleSocket {
+    fn raw(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket),
+        }
+    }
+
+    fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
+            #[cfg(unix)]
+            Self::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
+        })
+    }
+}
+
+fn read_now(
+    socket: &Socket,
+    session: &mut Option<Box<Session>>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    match session {
+        None => (&*socket.raw()).read(buffer),
+        Some(session) => session.read(&socket.raw(), buffer),
+    }
+}
+
+fn write_now(
+    socket: &Socket,
+    session: &mut Option<Box<Session>>,
+    bytes: &[u8],
+) -> io::Result<usize> {
+    match session {
+        None => (&*socket.raw()).write(bytes),
+        Some(session) => session.write(&socket.raw(), bytes),
+    }
 }
 
 impl Transport {
+    /// Over TCP.
+    pub fn of_tcp(socket: TcpStream, session: Option<Box<Session>>) -> Self {
+        let socket = Socket::Tcp(socket);
+        Self { socket, session }
+    }
+
     /// Connects to a Unix socket.
     #[cfg(unix)]
     pub async fn of_socket(path: &str) -> io::Result<Self> {
-        UnixStream::connect(path).await.map(Self::Unix)
+        let socket = Socket::Unix(UnixStream::connect(path).await?);
+        let session = None;
+        Ok(Self { socket, session })
     }
 
     /// There are none: no URL names one.
@@ -49,31 +157,14 @@ impl Transport {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if nothing is.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => (&*SockRef::from(&*socket)).read(buffer),
-            #[cfg(unix)]
-            Self::Unix(socket) => (&*SockRef::from(&*socket)).read(buffer),
-            Self::Tls(socket, session) => session.read(&SockRef::from(&*socket), buffer),
-        }
+        read_now(&self.socket, &mut self.session, buffer)
     }
 
     /// Reads what is there; waits until something is.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => {
-                let read = || (&*SockRef::from(&*socket)).read(buffer);
-                socket.async_io(Interest::READABLE, read).await
-            }
-            #[cfg(unix)]
-            Self::Unix(socket) => {
-                let read = || (&*SockRef::from(&*socket)).read(buffer);
-                socket.async_io(Interest::READABLE, read).await
-            }
-            Self::Tls(socket, session) => {
-                let read = || session.read(&SockRef::from(&*socket), buffer);
-                socket.async_io(Interest::READABLE, read).await
-            }
-        }
+        let Self { socket, session } = self;
+        let read = || read_now(socket, session, buffer);
+        socket.when(Interest::READABLE, read).await
     }
 
     /// Writes what the socket takes at once; how many bytes were taken.
@@ -81,31 +172,14 @@ impl Transport {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if it takes nothing.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => (&*SockRef::from(&*socket)).write(bytes),
-            #[cfg(unix)]
-            Self::Unix(socket) => (&*SockRef::from(&*socket)).write(bytes),
-            Self::Tls(socket, session) => session.write(&SockRef::from(&*socket), bytes),
-        }
+        write_now(&self.socket, &mut self.session, bytes)
     }
 
     /// Writes some bytes; how many were taken.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => {
-                let write = || (&*SockRef::from(&*socket)).write(bytes);
-                socket.async_io(Interest::WRITABLE, write).await
-            }
-            #[cfg(unix)]
-            Self::Unix(socket) => {
-                let write = || (&*SockRef::from(&*socket)).write(bytes);
-                socket.async_io(Interest::WRITABLE, write).await
-            }
-            Self::Tls(socket, session) => {
-                let write = || session.write(&SockRef::from(&*socket), bytes);
-                socket.async_io(Interest::WRITABLE, write).await
-            }
-        }
+        let Self { socket, session } = self;
+        let write = || write_now(socket, session, bytes);
+        socket.when(Interest::WRITABLE, write).await
     }
 
     /// Writes some bytes, or reads what is there, or both: whatever can be done first;
@@ -134,81 +208,43 @@ impl Transport {
             if written.is_some() {
                 return Ok(Exchanged { written, read });
             }
-            self.ready(interest).await?;
-        }
-    }
-
-    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        match self {
-            Self::Tcp(socket) | Self::Tls(socket, _) => socket.ready(interest).await,
-            #[cfg(unix)]
-            Self::Unix(socket) => socket.ready(interest).await,
+            self.socket.ready(interest).await?;
         }
     }
 
     fn try_read_ready(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => {
-                let read = || (&*SockRef::from(&*socket)).read(buffer);
-                socket.try_io(Interest::READABLE, read)
-            }
-            #[cfg(unix)]
-            Self::Unix(socket) => {
-                let read = || (&*SockRef::from(&*socket)).read(buffer);
-                socket.try_io(Interest::READABLE, read)
-            }
-            Self::Tls(socket, session) => {
-                let read = || session.read(&SockRef::from(&*socket), buffer);
-                socket.try_io(Interest::READABLE, read)
-            }
-        }
+        let Self { socket, session } = self;
+        let read = || read_now(socket, session, buffer);
+        socket.now(Interest::READABLE, read)
     }
 
     fn try_write_ready(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => {
-                let write = || (&*SockRef::from(&*socket)).write(bytes);
-                socket.try_io(Interest::WRITABLE, write)
-            }
-            #[cfg(unix)]
-            Self::Unix(socket) => {
-                let write = || (&*SockRef::from(&*socket)).write(bytes);
-                socket.try_io(Interest::WRITABLE, write)
-            }
-            Self::Tls(socket, session) => {
-                let write = || session.write(&SockRef::from(&*socket), bytes);
-                socket.try_io(Interest::WRITABLE, write)
-            }
-        }
+        let Self { socket, session } = self;
+        let write = || write_now(socket, session, bytes);
+        socket.now(Interest::WRITABLE, write)
     }
 
     /// Whether bytes that were taken have not been sent.
     pub fn is_unsent(&self) -> bool {
-        match self {
-            Self::Tls(_, session) => session.is_unsent(),
-            _ => false,
-        }
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.is_unsent())
     }
 
     /// Sends what was taken and not sent.
     pub async fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tls(socket, session) => {
-                let send = || session.send(&SockRef::from(&*socket));
-                socket.async_io(Interest::WRITABLE, send).await
-            }
-            _ => Ok(()),
-        }
+        let Self { socket, session } = self;
+        let Some(session) = session else {
+            return Ok(());
+        };
+        let send = || session.send(&socket.raw());
+        socket.when(Interest::WRITABLE, send).await
     }
 
     /// Takes it out of its runtime.
     pub fn into_idle(self) -> io::Result<Idle> {
-        Ok(match self {
-            Self::Tcp(socket) => Idle::Tcp(socket.into_std()?),
-            #[cfg(unix)]
-            Self::Unix(socket) => Idle::Unix(socket.into_std()?),
-            Self::Tls(socket, session) => Idle::Tls(socket.into_std()?, session),
-        })
+        let (socket, session) = (self.socket.into_idle()?, self.session);
+        Ok(Idle { socket, session })
     }
 }
 
@@ -237,22 +273,14 @@ pub fn is_not_now(error: &io::Error) -> bool {
 impl Idle {
     /// Puts it into the runtime at hand.
     pub fn into_transport(self) -> io::Result<Transport> {
-        Ok(match self {
-            Self::Tcp(socket) => Transport::Tcp(TcpStream::from_std(socket)?),
-            #[cfg(unix)]
-            Self::Unix(socket) => Transport::Unix(UnixStream::from_std(socket)?),
-            Self::Tls(socket, session) => Transport::Tls(TcpStream::from_std(socket)?, session),
-        })
+        let (socket, session) = (self.socket.into_socket()?, self.session);
+        Ok(Transport { socket, session })
     }
 
     /// Whether the peer has neither closed the connection nor sent what nobody
     /// asked for.
     pub fn is_quiet(&self) -> bool {
-        let socket = match self {
-            Self::Tcp(socket) | Self::Tls(socket, _) => SockRef::from(socket),
-            #[cfg(unix)]
-            Self::Unix(socket) => SockRef::from(socket),
-        };
+        let socket = self.socket.raw();
         match socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
             Ok(_) => false,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
