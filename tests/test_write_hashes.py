@@ -164,14 +164,20 @@ NOBODY = "redis://127.0.0.1:1"
     ("arguments", "error", "message"),
     [
         ({"key_column": "x"}, ValueError, 'key_column: the frame has no column "x"'),
-        ({"key_column": None}, ValueError, "key_column: name the column"),
+        ({"key_column": None}, TypeError, "key_column: expected str, got NoneType"),
         ({"key_prefix": 5}, TypeError, "key_prefix: expected str"),
+        ({"key_prefix": None}, TypeError, "key_prefix: expected str, got NoneType"),
         ({"ttl": 0}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": -1}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": timedelta(0)}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": float("nan")}, ValueError, "ttl: nan seconds are no time"),
         ({"ttl": "x"}, TypeError, "ttl: expected seconds or a timedelta"),
-        ({"if_exists": "x"}, ValueError, "if_exists: expected"),
+        ({"if_exists": None}, TypeError, "if_exists: expected str, got NoneType"),
+        (
+            {"if_exists": "x"},
+            ValueError,
+            'if_exists: expected "replace" or "append" or "fail", got "x"',
+        ),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

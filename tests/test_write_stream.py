@@ -432,7 +432,7 @@ NOBODY = "redis://127.0.0.1:1"
         ({"stream": "s", "maxlen": 1, "minid": "1"}, ValueError, "minid: only where no maxlen"),
         ({"stream": "s", "minid": "x"}, ValueError, "minid: "),
         ({"stream": "s", "minid": "$"}, ValueError, "minid: expected an entry ID"),
-        ({"stream": "s", "maxlen": 1, "approximate": 1}, TypeError, "approximate: expected bool"),
+        ({"stream": "s", "approximate": 1}, TypeError, "approximate: expected bool"),
         ({"stream": "s", "batch_size": 0}, ValueError, "batch_size: expected at least 1"),
         ({"stream": "s", "batch_size": "x"}, TypeError, "batch_size: expected int"),
     ],

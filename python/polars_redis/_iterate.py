@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, StartLike, options
@@ -523,18 +523,19 @@ def iter_stream_async(
     >>> asyncio.run(work())
     10 10
     """
+    block: dict[str, Any] = {"block_ms": block_ms}
     if batch_timeout_ms is not ...:
         if block_ms != _BLOCK_MS:
             msg = "batch_timeout_ms: it is another name of block_ms, which is given too"
             raise ValueError(msg)
-        block_ms = batch_timeout_ms
+        block = {"batch_timeout_ms": batch_timeout_ms}
     return AsyncStreamIterator(
         url,
         stream,
         options(
             schema=schema,
             batch_size=batch_size,
-            block_ms=block_ms,
+            **block,
             start_id=start_id,
             end_id=end_id,
             count=count,

@@ -50,16 +50,20 @@ fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
         }
         fields.push((at, name.as_str()));
     }
-    let nulls = match arguments.text("null")?.as_deref() {
-        // Whoever wants none has looked for them.
-        Some("skip" | "raise") => Nulls::Skip,
-        Some("empty") => Nulls::Empty,
-        _ => return Err(wrong("null", "expected \"skip\", \"empty\" or \"raise\"")),
-    };
+    let nulls = arguments.choice(
+        "null",
+        &[
+            ("skip", Nulls::Skip),
+            ("empty", Nulls::Empty),
+            // Whoever wants none has looked for them.
+            ("raise", Nulls::Skip),
+        ],
+    )?;
     let entries = Entries::new(target, id, &fields, nulls);
+    let approximate = arguments.flag("approximate")?;
     Ok(match trim(arguments)? {
         None => entries,
-        Some(trim) => entries.trimmed(trim, arguments.flag("approximate")?),
+        Some(trim) => entries.trimmed(trim, approximate),
     })
 }
 
