@@ -324,8 +324,8 @@ def iter_pubsub(
         Whether a message that does not fit is an error; if not, what does not fit
         becomes null.
     buffer_size
-        The most messages that are received and not handed over; at least as many as
-        a frame holds.
+        The most messages that are received and not handed over; if `batch_size` is
+        larger, that many.
     reconnect_timeout_ms
         Milliseconds to try to connect again before an error is raised.
 
