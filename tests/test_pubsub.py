@@ -398,7 +398,7 @@ def test_entering_subscribes(
         assert next(messages)["message"].to_list() == channels
     wait_until(lambda: subscribers(client, channels[0]) == 0)
     assert list(messages) == []
-    with pytest.raises(ValueError, match="^the iterator is closed$"), messages:
+    with pytest.raises(ValueError, match=r"^the iterator is closed$"), messages:
         pass
 
 

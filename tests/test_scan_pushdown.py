@@ -201,15 +201,6 @@ def test_a_filter_before_head_has_what_it_takes(long: Stream, engine: Any) -> No
     assert lf.collect(engine=engine)["n"].to_list() == list(range(50_000, 50_010))
 
 
-@pytest.mark.parametrize("before", ["filter", "slice"])
-def test_the_streaming_engine_stops_early(long: Stream, before: str) -> None:
-    lf = long.scan()
-    lf = lf.filter(pl.col("n") % 2 == 0).head(10) if before == "filter" else lf.slice(5, 10)
-    with long.counted() as counted:
-        assert lf.collect(engine="streaming").height == 10
-    assert counted.sent < 0.5 * long.whole
-
-
 def test_ends_of_the_range_and_of_the_predicate_meet(long: Stream) -> None:
     lf = long.scan(start_id=FIRST + 50_000, end_id=FIRST + 60_000)
     with long.counted() as counted:
