@@ -21,6 +21,7 @@ use crate::read::{
     Condition, DeadLetter, Entries, GroupQuery, Mode, Pace, Query, RangeQuery, StreamsQuery,
     TailQuery, TailsQuery, Wait, Which,
 };
+use crate::write::Target;
 
 /// How long a one-shot read tries to connect again.
 const ONE_SHOT_RECONNECT: Duration = Duration::from_secs(10);
@@ -384,6 +385,24 @@ impl<'py> Arguments<'py> {
             None => Err(wrong(
                 parameter,
                 &format!("the frame has no column {name:?}"),
+            )),
+        }
+    }
+
+    /// What a parameter names for all rows, or the column that names it for each: one
+    /// of the two is given.
+    pub fn target(&self, parameter: &str, names: &[String]) -> PyResult<Target> {
+        let for_each = format!("{parameter}_column");
+        match (self.text(parameter)?, self.column(&for_each, names)?) {
+            (Some(name), None) => Ok(Target::Named(name)),
+            (None, Some(column)) => Ok(Target::Column(column)),
+            (None, None) => Err(wrong(
+                parameter,
+                &format!("name a {parameter}, or give {for_each}"),
+            )),
+            (Some(_), Some(_)) => Err(wrong(
+                &for_each,
+                &format!("only where no {parameter} is given"),
             )),
         }
     }
