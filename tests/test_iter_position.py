@@ -606,7 +606,20 @@ def test_one_that_was_never_advanced_can_be_closed(
     frames.close()
     frames.close()
     assert list(frames) == []
+    with pytest.raises(ValueError, match=r"^the iterator is closed$"), frames:
+        pass
     assert proxy.connections == 0
+
+
+def test_one_that_was_left_cannot_be_entered_again(
+    client: redis_py.Redis, redis_url: str, stream: str, iterate: Callable[..., Any]
+) -> None:
+    add_numbered(client, stream, numbers(1, 10))
+    with iterate(redis_url, stream, SCHEMA, block_ms=None) as frames:
+        assert sum(df.height for df in frames) == 10
+    with pytest.raises(ValueError, match=r"^the iterator is closed$"), frames:
+        pass
+    assert list(frames) == []
 
 
 # -- arguments -----------------------------------------------------------------

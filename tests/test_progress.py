@@ -92,6 +92,7 @@ def test_it_shows_how_many_of_how_many(slow_url: str, bars: list[Bar]) -> None:
     [
         ({"start_id": "1001", "end_id": "4000"}, 3000),
         ({"count": 2000}, 2000),
+        ({"count": 1}, 1),
         ({"count": 2 * ENTRIES}, ENTRIES),
         ({"start_id": "4001", "end_id": "9000"}, 1000),
     ],
@@ -118,6 +119,13 @@ def test_more_than_was_thought_has_no_total_meanwhile(
     (bar,) = bars
     assert bar.shown[-1] == (len(second), len(second))
     assert any(0 < n < len(second) and total is None for n, total in bar.shown)
+
+
+def test_fewer_than_were_wanted(slow_url: str, bars: list[Bar]) -> None:
+    last = f"({ENTRIES - 1}"
+    assert redis.read_stream(slow_url, "events", start_id=last, count=5, progress=True).height == 1
+    assert redis.read_stream(slow_url, "missing", count=5, progress=True).is_empty()
+    assert [bar.shown[-1] for bar in bars] == [(1, 1), (0, 0)]
 
 
 def test_a_missing_stream_has_nothing_to_show_but_that(slow_url: str, bars: list[Bar]) -> None:

@@ -398,6 +398,8 @@ def test_entering_subscribes(
         assert next(messages)["message"].to_list() == channels
     wait_until(lambda: subscribers(client, channels[0]) == 0)
     assert list(messages) == []
+    with pytest.raises(ValueError, match=r"^the iterator is closed$"), messages:
+        pass
 
 
 def test_more_than_the_buffer_holds(
@@ -408,6 +410,16 @@ def test_more_than_the_buffer_holds(
         frames = list(messages)
     assert counted(pl.concat(frames)) == list(range(5000))
     assert max(df.height for df in frames) == 3
+
+
+def test_a_frame_holds_more_than_the_buffer(
+    iter_pubsub: Callable[..., Any], redis_url: str, client: redis.Redis, channel: str
+) -> None:
+    with iter_pubsub(
+        redis_url, channel, batch_size=20, batch_timeout_ms=60_000, buffer_size=3, count=60
+    ) as messages:
+        publish(client, channel, range(60))
+        assert [df.height for df in messages] == [20, 20, 20]
 
 
 def test_a_hundred_thousand_in_order(

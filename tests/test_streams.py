@@ -211,6 +211,21 @@ def test_keys_of_other_types_are_passed_over(
         assert lf.collect(engine=engine).height == rows
 
 
+def test_a_stream_of_dead_letters_among_them(client: redis_py.Redis, redis_url: str) -> None:
+    fill(client, {"s:1": 3})
+    options: Any = {"group": "g", "consumer": "c", "max_deliveries": 1, "dead_letter": "s:dead"}
+    for _ in range(2):
+        # Nobody acknowledges them.
+        list(redis.iter_stream(redis_url, "s:1", SCHEMA, block_ms=None, **options))
+    assert client.xlen("s:dead") == 3
+    with pytest.raises(redis.exceptions.DecodeError, match=r'"s:dead".*the name is taken by'):
+        redis.read_streams(redis_url, "s:*")
+    df = redis.read_streams(redis_url, "s:*", SCHEMA)
+    assert df["_key"].to_list() == ["s:1"] * 3 + ["s:dead"] * 3
+    assert df["n"].to_list() == [0, 1, 2] * 2
+    assert redis.read_streams(redis_url, "s:[^d]*")["_key"].unique().to_list() == ["s:1"]
+
+
 def test_a_key_that_is_not_utf8(client: redis_py.Redis, redis_url: str) -> None:
     fill(client, {"s:1": 2})
     client.xadd(b"s:\xff", {"n": 1})

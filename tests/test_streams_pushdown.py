@@ -170,13 +170,6 @@ def test_a_filter_after_head_has_the_first_rows_only(many: Streams, engine: Any)
     assert lf.filter(pl.col("_ts") < FIRST + 2).collect(engine=engine)["n"].to_list() == [0, 1] * 2
 
 
-def test_the_streaming_engine_stops_early(many: Streams) -> None:
-    lf = many.scan().filter(pl.col("n") % 2 == 0).head(10)
-    with many.counted() as counted:
-        assert lf.collect(engine="streaming").height == 10
-    assert counted.sent < 0.9 * many.whole
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_field_that_no_one_asks_for_is_not_decoded(many: Streams, engine: Any) -> None:
     lf = redis.scan_streams(many.url, "s:*", {"n": pl.Int64, "text": pl.Int64})

@@ -164,14 +164,20 @@ NOBODY = "redis://127.0.0.1:1"
     ("arguments", "error", "message"),
     [
         ({"key_column": "x"}, ValueError, 'key_column: the frame has no column "x"'),
-        ({"key_column": None}, ValueError, "key_column: name the column"),
+        ({"key_column": None}, TypeError, "key_column: expected str, got NoneType"),
         ({"key_prefix": 5}, TypeError, "key_prefix: expected str"),
+        ({"key_prefix": None}, TypeError, "key_prefix: expected str, got NoneType"),
         ({"ttl": 0}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": -1}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": timedelta(0)}, ValueError, "ttl: expected more than nothing"),
         ({"ttl": float("nan")}, ValueError, "ttl: nan seconds are no time"),
         ({"ttl": "x"}, TypeError, "ttl: expected seconds or a timedelta"),
-        ({"if_exists": "x"}, ValueError, "if_exists: expected"),
+        ({"if_exists": None}, TypeError, "if_exists: expected str, got NoneType"),
+        (
+            {"if_exists": "x"},
+            ValueError,
+            'if_exists: expected "replace" or "append" or "fail", got "x"',
+        ),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -206,13 +212,48 @@ def test_a_key_that_is_no_hash(client: redis_py.Redis, redis_url: str, ttl: int 
 def test_memory_runs_out(make_server: Callable[..., Server], if_exists: Any, ttl: Any) -> None:
     server = make_server(maxmemory="6mb", maxmemory_policy="noeviction")
     df = numbered(30_000).with_columns(text=pl.lit("x" * 500))
-    with pytest.raises(ResponseError, match=r"OOM .*was the first to fail") as raised:
+    with pytest.raises(ResponseError, match=r"OOM .*was the first to be refused") as raised:
         redis.write_hashes(server.url, df, if_exists=if_exists, ttl=ttl)
     error: Any = raised.value
     keys: Any = server.client().keys()
     assert {int(key) for key in keys} == set(error.written)
     assert error.unsure.len() == 0
     assert error.written.len() + error.failed.len() == 30_000
+
+
+def test_the_row_that_was_refused_is_told_from_those_before_it(
+    client: redis_py.Redis, redis_url: str
+) -> None:
+    client.set("1", "text")
+    told = (
+        "row 1 was the first to be refused; of 3 rows 0 were written, 3 were not, 0 may have been$"
+    )
+    with pytest.raises(ResponseError, match=rf'key "1": WRONGTYPE .*{told}') as raised:
+        redis.write_hashes(redis_url, numbered(3), if_exists="append", ttl=100)
+    error: Any = raised.value
+    # The first was not sent, as the second was looked at, too.
+    assert error.failed.to_list() == [0, 1, 2]
+    assert not client.exists("0", "2")
+
+
+def test_keys_that_stay_are_none_that_failed(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    client = server.client()
+    client.hset("there", "n", 0)
+    client.config_set("maxmemory", 1)
+    df = pl.DataFrame({"_key": ["there", "new", "there", "other", "new"], "n": range(5)})
+    told = (
+        "row 1 was the first to be refused; of 5 rows 0 were written, 3 were not, 0 may have been, "
+        "2 were left out, as their keys are there$"
+    )
+    with pytest.raises(ResponseError, match=rf'key "new": OOM .*{told}') as raised:
+        redis.write_hashes(server.url, df, if_exists="fail")
+    error: Any = raised.value
+    assert error.kept.to_list() == [0, 2]
+    # The last has the key of another row, which is not there either.
+    assert error.failed.to_list() == [1, 3, 4]
+    client.config_set("maxmemory", 0)
+    assert redis.write_hashes(server.url, df[error.failed], if_exists="fail") == 2
 
 
 @pytest.mark.parametrize("if_exists", MODES)
@@ -271,6 +312,39 @@ def test_a_connection_cut_at_every_byte(
     assert failures > 10
 
 
+def test_keys_that_stay_are_known_where_the_line_is_cut(
+    client: redis_py.Redis, server: Server
+) -> None:
+    df = numbered(3)
+
+    def prepare() -> None:
+        client.flushdb()
+        client.hset("1", "other", 1)
+
+    prepare()
+    with Proxy(server.host, server.port) as proxy:
+        assert redis.write_hashes(proxied(proxy), df, if_exists="fail") == 2
+        length = proxy.bytes_down
+    sent = 0
+    for at in range(length):
+        prepare()
+        with Proxy(server.host, server.port) as proxy:
+            proxy.set_fault(Fault(cut_after=at))
+            try:
+                redis.write_hashes(proxied(proxy), df, if_exists="fail")
+            except PolarsRedisError as raised:
+                error: Any = raised
+            else:
+                continue
+        fates = [error.written, error.failed, error.unsure, error.kept]
+        assert sorted(row for rows in fates for row in rows) == [0, 1, 2]
+        if error.unsure.len():
+            # It was looked at before.
+            assert error.kept.to_list() == [1]
+            sent += 1
+    assert sent > 10
+
+
 def proxied(proxy: Proxy) -> str:
     return f"redis://{proxy.host}:{proxy.port}"
 
@@ -279,6 +353,7 @@ def test_a_server_that_is_not_there() -> None:
     with pytest.raises(RedisConnectionError) as raised:
         redis.write_hashes(NOBODY, numbered(5), if_exists="fail")
     assert raised.value.failed.len() == 5  # type: ignore[attr-defined]
+    assert "row 0" not in str(raised.value)
 
 
 def test_others_who_write_the_same_keys(client: redis_py.Redis, redis_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polars_redis import _core
 from polars_redis._arguments import ReadFrom, SchemaLike, StartLike, options
@@ -399,39 +399,7 @@ def iter_stream(
     >>> df.select("_key", "action").rows()
     [('events', 'click'), ('events', 'view')]
     """
-    return StreamIterator(
-        url,
-        stream,
-        options(
-            schema=schema,
-            batch_size=batch_size,
-            block_ms=block_ms,
-            start_id=start_id,
-            end_id=end_id,
-            count=count,
-            group=group,
-            consumer=consumer,
-            auto_ack=auto_ack,
-            create_group=create_group,
-            include_id=include_id,
-            include_timestamp=include_timestamp,
-            include_sequence=include_sequence,
-            id_column=id_column,
-            timestamp_column=timestamp_column,
-            sequence_column=sequence_column,
-            include_key=include_key,
-            key_column_name=key_column_name,
-            strict=strict,
-            claim_idle_ms=claim_idle_ms,
-            include_delivery_count=include_delivery_count,
-            delivery_count_column=delivery_count_column,
-            linger_ms=linger_ms,
-            reconnect_timeout_ms=reconnect_timeout_ms,
-            max_deliveries=max_deliveries,
-            dead_letter=dead_letter,
-            read_from=read_from,
-        ),
-    )
+    return StreamIterator(*_asked(**locals()))
 
 
 def iter_stream_async(
@@ -523,41 +491,17 @@ def iter_stream_async(
     >>> asyncio.run(work())
     10 10
     """
-    if batch_timeout_ms is not ...:
-        if block_ms != _BLOCK_MS:
-            msg = "batch_timeout_ms: it is another name of block_ms, which is given too"
-            raise ValueError(msg)
-        block_ms = batch_timeout_ms
-    return AsyncStreamIterator(
-        url,
-        stream,
-        options(
-            schema=schema,
-            batch_size=batch_size,
-            block_ms=block_ms,
-            start_id=start_id,
-            end_id=end_id,
-            count=count,
-            group=group,
-            consumer=consumer,
-            auto_ack=auto_ack,
-            create_group=create_group,
-            include_id=include_id,
-            include_timestamp=include_timestamp,
-            include_sequence=include_sequence,
-            id_column=id_column,
-            timestamp_column=timestamp_column,
-            sequence_column=sequence_column,
-            include_key=include_key,
-            key_column_name=key_column_name,
-            strict=strict,
-            claim_idle_ms=claim_idle_ms,
-            include_delivery_count=include_delivery_count,
-            delivery_count_column=delivery_count_column,
-            linger_ms=linger_ms,
-            reconnect_timeout_ms=reconnect_timeout_ms,
-            max_deliveries=max_deliveries,
-            dead_letter=dead_letter,
-            read_from=read_from,
-        ),
-    )
+    arguments = dict(locals())
+    if batch_timeout_ms is ...:
+        del arguments["batch_timeout_ms"]
+    elif block_ms != _BLOCK_MS:
+        msg = "batch_timeout_ms: it is another name of block_ms, which is given too"
+        raise ValueError(msg)
+    return AsyncStreamIterator(*_asked(**arguments))
+
+
+def _asked(
+    url: str, stream: str | Sequence[str], **arguments: Any
+) -> tuple[str, str | Sequence[str], dict[str, Any]]:
+    """Bring the arguments of either function into the form that the core takes."""
+    return url, stream, options(**arguments)

@@ -239,25 +239,7 @@ def collect_pubsub(
     >>> df.rows()
     [('tea', 3)]
     """
-    return _core.collect_pubsub(
-        url,
-        _channels(channels),
-        {
-            **_columns(
-                schema,
-                include_channel=include_channel,
-                include_timestamp=include_timestamp,
-                channel_column=channel_column,
-                message_column=message_column,
-                timestamp_column=timestamp_column,
-            ),
-            "strict": strict,
-            "pattern": pattern,
-            "sharded": sharded,
-            "count": count,
-            "timeout_ms": timeout_ms,
-        },
-    )
+    return _core.collect_pubsub(*_asked(**locals()))
 
 
 def iter_pubsub(
@@ -324,8 +306,8 @@ def iter_pubsub(
         Whether a message that does not fit is an error; if not, what does not fit
         becomes null.
     buffer_size
-        The most messages that are received and not handed over; at least as many as
-        a frame holds.
+        The most messages that are received and not handed over; if `batch_size` is
+        larger, that many.
     reconnect_timeout_ms
         Milliseconds to try to connect again before an error is raised.
 
@@ -366,29 +348,7 @@ def iter_pubsub(
     [('sensors.attic', 25.5), ('sensors.attic', 26.0)]
     [('sensors.cellar', 12.0)]
     """
-    return PubSubIterator(
-        url,
-        _channels(channels),
-        {
-            **_columns(
-                schema,
-                include_channel=include_channel,
-                include_timestamp=include_timestamp,
-                channel_column=channel_column,
-                message_column=message_column,
-                timestamp_column=timestamp_column,
-            ),
-            "strict": strict,
-            "pattern": pattern,
-            "sharded": sharded,
-            "count": count,
-            "timeout_ms": timeout_ms,
-            "batch_size": batch_size,
-            "batch_timeout_ms": batch_timeout_ms,
-            "buffer_size": buffer_size,
-            "reconnect_timeout_ms": reconnect_timeout_ms,
-        },
-    )
+    return PubSubIterator(*_asked(**locals()))
 
 
 def iter_pubsub_async(
@@ -457,29 +417,7 @@ def iter_pubsub_async(
     >>> asyncio.run(listen())
     ['rain', '2:1']
     """
-    return AsyncPubSubIterator(
-        url,
-        _channels(channels),
-        {
-            **_columns(
-                schema,
-                include_channel=include_channel,
-                include_timestamp=include_timestamp,
-                channel_column=channel_column,
-                message_column=message_column,
-                timestamp_column=timestamp_column,
-            ),
-            "strict": strict,
-            "pattern": pattern,
-            "sharded": sharded,
-            "count": count,
-            "timeout_ms": timeout_ms,
-            "batch_size": batch_size,
-            "batch_timeout_ms": batch_timeout_ms,
-            "buffer_size": buffer_size,
-            "reconnect_timeout_ms": reconnect_timeout_ms,
-        },
-    )
+    return AsyncPubSubIterator(*_asked(**locals()))
 
 
 def _channels(channels: str | Iterable[str]) -> list[str]:
@@ -491,16 +429,18 @@ def _channels(channels: str | Iterable[str]) -> list[str]:
     return list(channels)
 
 
-def _columns(
+def _asked(
+    url: str,
+    channels: str | Iterable[str],
     schema: MessageSchema | None,
-    *,
     include_channel: bool,
     include_timestamp: bool,
     channel_column: str,
     message_column: str,
     timestamp_column: str,
-) -> dict[str, Any]:
-    """Bring the columns into the form that the core takes."""
+    **others: Any,
+) -> tuple[str, list[str], dict[str, Any]]:
+    """Bring the arguments of whichever function into the form that the core takes."""
     # Checked even where a schema names the columns.
     column_name("message_column", message_column, include=True)
     wanted = pl.String if schema is None else schema
@@ -509,11 +449,13 @@ def _columns(
         fields = [(message_column, wanted)]
     else:
         fields = wanted
-    return {
+    arguments = {
         "is_whole": fields is not wanted,
         "schema": to_fields(fields),
         "channel_column": column_name("channel_column", channel_column, include=include_channel),
         "timestamp_column": column_name(
             "timestamp_column", timestamp_column, include=include_timestamp
         ),
+        **others,
     }
+    return url, _channels(channels), arguments

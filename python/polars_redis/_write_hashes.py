@@ -70,6 +70,7 @@ def write_hashes(
         sent (of a LazyFrame: nothing of the batch).
     polars_redis.exceptions.PolarsRedisError
         As for `write_stream`, with the rows that were written, and those that were not.
+        Those whose keys were there, and that were left out for that, are in ``kept``.
 
     Examples
     --------

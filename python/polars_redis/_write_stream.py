@@ -101,19 +101,7 @@ def write_stream(
     ... ).equals(df)
     True
     """
-    rows, writer = _prepared(
-        url,
-        df,
-        batch_size,
-        progress=progress,
-        stream=stream,
-        id_column=id_column,
-        stream_column=stream_column,
-        maxlen=maxlen,
-        minid=minid,
-        approximate=approximate,
-        null=null,
-    )
+    rows, writer = _prepared(**locals())
     write(rows, writer)
     return writer.ids()
 
@@ -149,19 +137,7 @@ async def write_stream_async(
     >>> asyncio.run(write())
     2
     """
-    rows, writer = _prepared(
-        url,
-        df,
-        batch_size,
-        progress=progress,
-        stream=stream,
-        id_column=id_column,
-        stream_column=stream_column,
-        maxlen=maxlen,
-        minid=minid,
-        approximate=approximate,
-        null=null,
-    )
+    rows, writer = _prepared(**locals())
     await write_async(rows, writer)
     return writer.ids()
 
@@ -170,7 +146,6 @@ def _prepared(
     url: str | Frame,
     df: Frame | str,
     batch_size: int,
-    *,
     progress: bool,
     minid: str | int | datetime | None,
     null: Nulls,

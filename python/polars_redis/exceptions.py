@@ -30,6 +30,9 @@ class PolarsRedisError(Exception):
     written, failed, unsure : polars.Series or None
         Of a write: the numbers of the rows that were written, that were not, and that
         were sent and may have been, as no reply came.
+    kept : polars.Series or None
+        Of a write: the numbers of the rows that were not to be written, as their keys
+        were there (``if_exists="fail"`` of `write_hashes`).
     entry_ids : polars.Series or None
         Of a write: the IDs of the entries that the rows became, null for those that
         are not known to be written.
@@ -38,6 +41,7 @@ class PolarsRedisError(Exception):
     written: pl.Series | None = None
     failed: pl.Series | None = None
     unsure: pl.Series | None = None
+    kept: pl.Series | None = None
     entry_ids: pl.Series | None = None
 
 

@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyString};
 use pyo3_async_runtimes::generic::future_into_py;
 use pyo3_polars::PySeries;
 
-use super::arguments::{deployment, text};
+use super::arguments::{deployment, text, wrong_type};
 use super::log::{log_all, wait_and_log};
 use super::runtime::{Background, in_interpreter};
 use crate::deployment::Deployment;
@@ -78,17 +78,16 @@ pub fn acknowledge_later(
 
 /// Entry IDs from a series or another iterable, checked.
 pub fn to_entry_ids(values: &Bound<'_, PyAny>) -> PyResult<Vec<EntryId>> {
-    if values.is_instance_of::<PyString>() || values.is_instance_of::<PyBytes>() {
-        return Err(PyTypeError::new_err(format!(
-            "entry_ids: expected a list or a Series of entry IDs, got {}",
-            values.get_type().name()?
-        )));
-    }
+    let is_text = values.is_instance_of::<PyString>() || values.is_instance_of::<PyBytes>();
+    let Some(each) = values.try_iter().ok().filter(|_| !is_text) else {
+        let expected = "a list or a Series of entry IDs";
+        return Err(wrong_type("entry_ids", expected, values)?);
+    };
     if is_series(values)? {
         return from_series(values);
     }
     let mut ids = Vec::with_capacity(values.len().unwrap_or_default());
-    for (at, value) in values.try_iter()?.enumerate() {
+    for (at, value) in each.enumerate() {
         let value = value?;
         let Ok(text) = value.cast::<PyString>() else {
             let name = value.get_type().name()?;

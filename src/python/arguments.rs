@@ -21,6 +21,7 @@ use crate::read::{
     Condition, DeadLetter, Entries, GroupQuery, Mode, Pace, Query, RangeQuery, StreamsQuery,
     TailQuery, TailsQuery, Wait, Which,
 };
+use crate::write::Target;
 
 /// How long a one-shot read tries to connect again.
 const ONE_SHOT_RECONNECT: Duration = Duration::from_secs(10);
@@ -155,14 +156,21 @@ impl<'py> Arguments<'py> {
         let pace = Pace {
             batch_size: self.needed("batch_size", 1)?,
             count: self.number("count", 0)?,
-            wait: self
-                .milliseconds("block_ms")?
-                .map_or(Wait::Never, Wait::Rounds),
+            wait: self.block()?.map_or(Wait::Never, Wait::Rounds),
             linger: Duration::from_millis(self.needed("linger_ms", 0)? as u64),
             reconnect: Duration::from_millis(self.needed("reconnect_timeout_ms", 0)? as u64),
             all_or_nothing: false,
         };
         Ok((query, pace))
+    }
+
+    /// How long a round of waiting is: for asyncio it has another name, too.
+    fn block(&self) -> PyResult<Option<Duration>> {
+        const ALIAS: &str = "batch_timeout_ms";
+        match self.0.contains(ALIAS)? {
+            true => self.milliseconds(ALIAS),
+            false => self.milliseconds("block_ms"),
+        }
     }
 
     fn iterated_one(&self, stream: &str) -> PyResult<Query> {
@@ -344,11 +352,10 @@ impl<'py> Arguments<'py> {
 
     /// Which servers to read from.
     pub fn read_from(&self) -> PyResult<ReadFrom> {
-        match self.text("read_from")?.as_deref() {
-            Some("master") => Ok(ReadFrom::Master),
-            Some("replica") => Ok(ReadFrom::Replica),
-            _ => Err(wrong("read_from", "expected \"master\" or \"replica\"")),
-        }
+        self.choice(
+            "read_from",
+            &[("master", ReadFrom::Master), ("replica", ReadFrom::Replica)],
+        )
     }
 
     fn get(&self, parameter: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -364,14 +371,38 @@ impl<'py> Arguments<'py> {
 
     /// The number of the column that is named, if one is.
     pub fn column(&self, parameter: &str, names: &[String]) -> PyResult<Option<usize>> {
-        let Some(name) = self.text(parameter)? else {
-            return Ok(None);
-        };
+        match self.is_given(parameter)? {
+            true => self.needed_column(parameter, names).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// The number of the column that is named, as one must be.
+    pub fn needed_column(&self, parameter: &str, names: &[String]) -> PyResult<usize> {
+        let name = self.needed_text(parameter)?;
         match names.iter().position(|there| *there == name) {
-            Some(at) => Ok(Some(at)),
+            Some(at) => Ok(at),
             None => Err(wrong(
                 parameter,
                 &format!("the frame has no column {name:?}"),
+            )),
+        }
+    }
+
+    /// What a parameter names for all rows, or the column that names it for each: one
+    /// of the two is given.
+    pub fn target(&self, parameter: &str, names: &[String]) -> PyResult<Target> {
+        let for_each = format!("{parameter}_column");
+        match (self.text(parameter)?, self.column(&for_each, names)?) {
+            (Some(name), None) => Ok(Target::Named(name)),
+            (None, Some(column)) => Ok(Target::Column(column)),
+            (None, None) => Err(wrong(
+                parameter,
+                &format!("name a {parameter}, or give {for_each}"),
+            )),
+            (Some(_), Some(_)) => Err(wrong(
+                &for_each,
+                &format!("only where no {parameter} is given"),
             )),
         }
     }
@@ -383,6 +414,27 @@ impl<'py> Arguments<'py> {
             return Ok(None);
         }
         text(parameter, &value).map(Some)
+    }
+
+    /// A text that must be there.
+    pub fn needed_text(&self, parameter: &str) -> PyResult<String> {
+        text(parameter, &self.get(parameter)?)
+    }
+
+    /// What the text that is given stands for, which must be one of these.
+    pub fn choice<T: Copy>(&self, parameter: &str, choices: &[(&str, T)]) -> PyResult<T> {
+        let given = self.needed_text(parameter)?;
+        if let Some((_, chosen)) = choices.iter().find(|(name, _)| *name == given) {
+            return Ok(*chosen);
+        }
+        let names: Vec<String> = choices
+            .iter()
+            .map(|(name, _)| format!("{name:?}"))
+            .collect();
+        Err(wrong(
+            parameter,
+            &format!("expected {}, got {given:?}", names.join(" or ")),
+        ))
     }
 
     /// True or false.
@@ -461,7 +513,8 @@ fn not_unicode(parameter: &str) -> PyErr {
     wrong(parameter, "has surrogates, which are no text")
 }
 
-fn wrong_type(parameter: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+/// An argument is none of the kind that is expected.
+pub fn wrong_type(parameter: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let name = value.get_type().name()?;
     let text = format!("{parameter}: expected {expected}, got {name}");
     Ok(PyTypeError::new_err(text))

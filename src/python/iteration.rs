@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3_async_runtimes::generic::future_into_py;
 use tokio::runtime::Runtime;
@@ -89,6 +89,17 @@ impl<R: Batches> Shared<R> {
             ));
         }
         Ok(())
+    }
+
+    /// Whether it can be entered.
+    ///
+    /// # Errors
+    /// If it is closed: as with a file, whoever enters it takes it for another one.
+    fn check_open(&self) -> PyResult<()> {
+        match self.closed.is_cancelled() {
+            true => Err(PyValueError::new_err("the iterator is closed")),
+            false => Ok(()),
+        }
     }
 
     /// Advances the reader; to the end if the iterator is closed.
@@ -225,6 +236,7 @@ impl<R: Batches> Blocking<R> {
     }
 
     pub fn open(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.check_open()?;
         let runtime = self.runtime()?;
         let mut reader = self.lock(py, &runtime)?;
         let _owner = Owner::new(&self.owner);
@@ -318,6 +330,7 @@ impl<R: Batches> Awaited<R> {
     }
 
     pub fn open<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.check_open()?;
         let shared = self.start(py)?;
         future_into_py::<Background, _, _>(py, async move {
             let mut reader = shared.reader.lock().await;

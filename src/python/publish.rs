@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, deployment, wrong};
+use super::arguments::{Arguments, deployment};
 use super::row_writer::RowWriter;
-use crate::write::{Channel, Messages, Reach};
+use crate::write::{Messages, Reach, Target};
 
 /// A writer of rows as messages.
 #[pyfunction]
@@ -16,22 +16,14 @@ pub fn message_writer(
 ) -> PyResult<RowWriter> {
     let deployment = deployment(url)?;
     let arguments = Arguments(arguments);
-    let channel_column = arguments.column("channel_column", &names)?;
-    let channel = match (arguments.text("channel")?, channel_column) {
-        (Some(channel), None) => Channel::Named(channel),
-        (None, Some(column)) => Channel::Column(column),
-        (None, None) => return Err(wrong("channel", "name a channel, or give channel_column")),
-        (Some(_), Some(_)) => {
-            return Err(wrong("channel_column", "only where no channel is given"));
-        }
-    };
+    let channel = arguments.target("channel", &names)?;
     let reach = match arguments.flag("sharded")? {
         true => Reach::Shard,
         false => Reach::Everywhere,
     };
     let members = names.iter().map(String::as_str).enumerate();
     let members: Vec<_> = members
-        .filter(|&(at, _)| Some(at) != channel_column)
+        .filter(|&(at, _)| channel != Target::Column(at))
         .collect();
     let messages = Messages::new(channel, reach, &members);
     Ok(RowWriter::new(deployment, names, Box::new(messages)))

@@ -64,6 +64,19 @@ fn subscriber(
     Ok((subscriber, frames))
 }
 
+/// The same for an iterator of this kind, and what it is when printed.
+fn listener(
+    kind: &str,
+    url: &Bound<'_, PyAny>,
+    channels: &Bound<'_, PyList>,
+    arguments: Bound<'_, PyDict>,
+) -> PyResult<(Subscriber, Frames, String)> {
+    let arguments = Arguments(arguments);
+    let listening = arguments.listened()?;
+    let (subscriber, frames) = subscriber(url, channels, &arguments, listening)?;
+    Ok((subscriber, frames, describe(kind, url, channels)?))
+}
+
 /// Collects messages until there are enough, or time is up.
 #[pyfunction]
 pub fn collect_pubsub<'py>(
@@ -101,11 +114,9 @@ impl PubSubIterator {
         channels: &Bound<'_, PyList>,
         arguments: Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let arguments = Arguments(arguments);
-        let listening = arguments.listened()?;
-        let (subscriber, frames) = subscriber(url, channels, &arguments, listening)?;
+        let (subscriber, frames, described) = listener("PubSubIterator", url, channels, arguments)?;
         Ok(Self {
-            described: describe("PubSubIterator", url, channels)?,
+            described,
             iteration: Blocking::new(subscriber, frames),
         })
     }
@@ -157,11 +168,10 @@ impl AsyncPubSubIterator {
         channels: &Bound<'_, PyList>,
         arguments: Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let arguments = Arguments(arguments);
-        let listening = arguments.listened()?;
-        let (subscriber, frames) = subscriber(url, channels, &arguments, listening)?;
+        let (subscriber, frames, described) =
+            listener("AsyncPubSubIterator", url, channels, arguments)?;
         Ok(Self {
-            described: describe("AsyncPubSubIterator", url, channels)?,
+            described,
             iteration: Awaited::new(subscriber, frames),
         })
     }

@@ -9,7 +9,7 @@ use super::arguments::{Arguments, deployment, text};
 use super::log::{log_all, wait_and_log};
 use super::progress::Progress;
 use super::runtime::wait_and;
-use super::scan_stream::{names, plan_of_names};
+use super::scan_stream::{checked, names, plan_of_names};
 use crate::decode::{Plan, Table};
 use crate::deployment::Deployment;
 use crate::read::{self, Notes, Streams, StreamsQuery, Which};
@@ -41,13 +41,9 @@ pub fn check_streams(
     pattern: &Bound<'_, PyAny>,
     arguments: Bound<'_, PyDict>,
 ) -> PyResult<String> {
-    let deployment = deployment(url)?;
-    let which = which(pattern, None)?;
-    let arguments = Arguments(arguments);
-    arguments.frames(&arguments.plan()?)?;
-    arguments.streams(which)?;
-    arguments.number("infer_schema_length", 1)?;
-    Ok(deployment.to_string())
+    checked(url, &Arguments(arguments), |arguments| {
+        arguments.streams(which(pattern, None)?)
+    })
 }
 
 /// Names of the fields that the first entries have.

@@ -135,22 +135,27 @@ async fn write_all(writer: &mut Writer, batches: Vec<Batch>) -> Result<(), Failu
     Ok(())
 }
 
-/// The exception that a failure is, which says how many rows were written.
+/// The exception that a failure is, which says what was refused, and how many rows were
+/// written.
 fn to_error(failure: Failure, writer: &mut Writer) -> PyErr {
     if let Error::Argument(_) = failure.error {
         return failure.error.into();
     }
     let outcome = writer.outcome();
-    let first = failure.row.map_or(String::new(), |row| {
-        format!("; row {row} was the first to fail")
+    let refused = failure.refused.map_or(String::new(), |row| {
+        format!("; row {row} was the first to be refused")
     });
-    let message = format!("{}{first}; {}", failure.error, summary(outcome));
+    let message = format!("{}{refused}; {}", failure.error, summary(outcome));
     exception(failure.error, message)
 }
 
 fn summary(outcome: &Outcome) -> String {
+    let kept = match outcome.kept() {
+        0 => String::new(),
+        kept => format!(", {kept} were left out, as their keys are there"),
+    };
     format!(
-        "of {} rows {} were written, {} were not, {} may have been",
+        "of {} rows {} were written, {} were not, {} may have been{kept}",
         outcome.rows(),
         outcome.written(),
         outcome.failed(),
@@ -164,6 +169,7 @@ fn describe(exception: &Bound<'_, PyAny>, outcome: &mut Outcome) -> PyResult<()>
         ("written", RowFate::Written),
         ("failed", RowFate::Failed),
         ("unsure", RowFate::Unsure),
+        ("kept", RowFate::Kept),
     ] {
         let rows = column(name, FieldType::UInt64, vec![outcome.rows_of(fate)]);
         exception.setattr(name, to_series(py, rows)?)?;

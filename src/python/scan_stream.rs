@@ -19,11 +19,21 @@ pub fn check_scan(
     stream: &Bound<'_, PyAny>,
     arguments: Bound<'_, PyDict>,
 ) -> PyResult<String> {
+    checked(url, &Arguments(arguments), |arguments| {
+        arguments.range(text("stream", stream)?)
+    })
+}
+
+/// Checks the arguments of any scan, with those that make its query; the URL without
+/// its secrets.
+pub fn checked<'py, Q>(
+    url: &Bound<'py, PyAny>,
+    arguments: &Arguments<'py>,
+    query: impl FnOnce(&Arguments<'py>) -> PyResult<Q>,
+) -> PyResult<String> {
     let deployment = deployment(url)?;
-    let stream = text("stream", stream)?;
-    let arguments = Arguments(arguments);
+    query(arguments)?;
     arguments.frames(&arguments.plan()?)?;
-    arguments.range(stream)?;
     arguments.number("infer_schema_length", 1)?;
     Ok(deployment.to_string())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Arguments, deployment, wrong};
+use super::arguments::{Arguments, deployment};
 use super::row_writer::RowWriter;
 use crate::write::{Hashes, IfExists};
 
@@ -18,23 +18,20 @@ pub fn hash_writer(
 ) -> PyResult<RowWriter> {
     let deployment = deployment(url)?;
     let arguments = Arguments(arguments);
-    let Some(key) = arguments.column("key_column", &names)? else {
-        return Err(wrong("key_column", "name the column of the keys"));
-    };
+    let key = arguments.needed_column("key_column", &names)?;
     let fields = names.iter().map(String::as_str).enumerate();
     let fields: Vec<_> = fields.filter(|&(at, _)| at != key).collect();
-    let prefix = arguments.text("key_prefix")?.unwrap_or_default();
+    let prefix = arguments.needed_text("key_prefix")?;
     let milliseconds = arguments.number("ttl_ms", 1)?;
     let time_to_live = milliseconds.map(|ms| Duration::from_millis(ms as u64));
-    let if_exists = match arguments.text("if_exists")?.as_deref() {
-        Some("replace") => IfExists::Replace,
-        Some("append") => IfExists::Append,
-        Some("fail") => IfExists::Keep,
-        _ => {
-            let expected = "expected \"replace\", \"append\" or \"fail\"";
-            return Err(wrong("if_exists", expected));
-        }
-    };
+    let if_exists = arguments.choice(
+        "if_exists",
+        &[
+            ("replace", IfExists::Replace),
+            ("append", IfExists::Append),
+            ("fail", IfExists::Keep),
+        ],
+    )?;
     let hashes = Hashes::new(key, prefix, &fields, time_to_live, if_exists);
     Ok(RowWriter::new(deployment, names, Box::new(hashes)))
 }

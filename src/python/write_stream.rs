@@ -25,18 +25,13 @@ pub fn entry_writer(
 }
 
 fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
-    let stream_column = arguments.column("stream_column", names)?;
-    let target = match (arguments.text("stream")?, stream_column) {
-        (Some(stream), None) => Target::Stream(stream),
-        (None, Some(column)) => Target::Column(column),
-        (None, None) => return Err(wrong("stream", "name a stream, or give stream_column")),
-        (Some(_), Some(_)) => return Err(wrong("stream_column", "only where no stream is given")),
-    };
+    let target = arguments.target("stream", names)?;
     let id = arguments.column("id_column", names)?;
     let is_of_reading = |name: &str| OF_READING.contains(&name);
     let mut fields = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        if Some(at) == id || Some(at) == stream_column || (id.is_some() && is_of_reading(name)) {
+        let is_target = target == Target::Column(at);
+        if Some(at) == id || is_target || (id.is_some() && is_of_reading(name)) {
             continue;
         }
         if is_of_reading(name) {
@@ -50,16 +45,20 @@ fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
         }
         fields.push((at, name.as_str()));
     }
-    let nulls = match arguments.text("null")?.as_deref() {
-        // Whoever wants none has looked for them.
-        Some("skip" | "raise") => Nulls::Skip,
-        Some("empty") => Nulls::Empty,
-        _ => return Err(wrong("null", "expected \"skip\", \"empty\" or \"raise\"")),
-    };
+    let nulls = arguments.choice(
+        "null",
+        &[
+            ("skip", Nulls::Skip),
+            ("empty", Nulls::Empty),
+            // Whoever wants none has looked for them.
+            ("raise", Nulls::Skip),
+        ],
+    )?;
     let entries = Entries::new(target, id, &fields, nulls);
+    let approximate = arguments.flag("approximate")?;
     Ok(match trim(arguments)? {
         None => entries,
-        Some(trim) => entries.trimmed(trim, arguments.flag("approximate")?),
+        Some(trim) => entries.trimmed(trim, approximate),
     })
 }
 

@@ -237,6 +237,9 @@ impl Scan {
         let connection = self.link.ready().await?;
         if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
             let range = IdRange::new(start, end).and_then(|range| query.narrowed(range, None));
+            // There may be fewer: it is not worth asking.
+            let most = query.count.filter(|_| range.is_some());
+            self.meter().expect(most.unwrap_or(0) as u64);
             self.tell_bounds(range);
             return Ok(range.map(Windows::new));
         }

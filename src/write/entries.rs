@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::statement::{FieldName, Place, Statement, push_header, push_word};
+use super::target::Target;
 use crate::entry_id::EntryId;
 use crate::error::Result;
 
@@ -21,14 +22,6 @@ pub enum Trim {
     MaxLen(u64),
     /// Those before an ID.
     MinId(EntryId),
-}
-
-/// Which stream an entry goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    Stream(String),
-    /// The one that this column names.
-    Column(usize),
 }
 
 /// Rows as entries of streams.
@@ -81,17 +74,11 @@ impl Entries {
 
 impl Statement for Entries {
     fn place(&self) -> Place<'_> {
-        match &self.target {
-            Target::Stream(stream) => Place::One(stream.as_bytes()),
-            Target::Column(_) => Place::ByRow,
-        }
+        self.target.place()
     }
 
     fn key<'a>(&'a self, batch: &'a Batch, row: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        match &self.target {
-            Target::Stream(stream) => stream.as_bytes(),
-            Target::Column(column) => batch.column(*column).text(row, scratch),
-        }
+        self.target.of(batch, row, scratch)
     }
 
     fn encode(&self, batch: &Batch, row: usize, out: &mut Vec<u8>, scratch: &mut Vec<u8>) {
@@ -123,13 +110,8 @@ impl Statement for Entries {
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
-        if let Target::Column(column) = self.target {
-            batch.check_texts(
-                column,
-                "stream_column: expected the key of a stream",
-                |_| true,
-            )?;
-        }
+        let expected = "stream_column: expected the key of a stream";
+        self.target.check(batch, expected)?;
         match self.id {
             None => Ok(()),
             Some(column) => batch.check_texts(column, "id_column: expected an entry ID", |text| {

@@ -16,9 +16,14 @@ use crate::error::Result;
 const PIECE: usize = 256;
 
 /// Rows that are looked at together.
+#[derive(Default)]
 struct Piece {
     rows: Vec<u64>,
     keys: Vec<Vec<u8>>,
+    /// Rows that are not to be written, as their keys are there.
+    kept: Vec<u64>,
+    /// Those whose keys will be there, as a row before has the same.
+    repeated: Vec<u64>,
 }
 
 /// What became of a piece.
@@ -41,17 +46,26 @@ impl Lane {
     ) -> Result<()> {
         let mut most = PIECE;
         while !self.todo.is_empty() && !shared.is_stopped() {
-            let piece = self.next_piece(hashes, batches, most);
+            let mut piece = self.next_piece(hashes, batches, most);
             self.connect().await?;
             let Some(mut connection) = self.connection.take() else {
                 return Ok(());
             };
-            let ended = self.write_piece(&piece, hashes, shared, batches, &mut connection);
+            let ended = self.write_piece(&mut piece, hashes, shared, batches, &mut connection);
             let ended = ended.await;
             let connection = self.connection.insert(connection);
-            match ended? {
-                Ended::Done => most = PIECE,
-                Ended::Changed => {
+            match ended {
+                Err(error) => {
+                    shared.outcome().are_kept(piece.kept);
+                    return Err(error);
+                }
+                Ok(Ended::Done) => {
+                    most = PIECE;
+                    let mut outcome = shared.outcome();
+                    outcome.are_kept(piece.kept);
+                    outcome.are_kept(piece.repeated);
+                }
+                Ok(Ended::Changed) => {
                     // The fewer keys there are, the sooner they stay as they are.
                     most = (most / 2).max(1);
                     self.due.clear();
@@ -61,13 +75,14 @@ impl Lane {
                         .rev()
                         .for_each(|&row| self.todo.push_front(row));
                 }
-                Ended::Refused { at, reply } => {
+                Ok(Ended::Refused { at, reply }) => {
                     let address = connection.address().clone();
                     self.due.clear();
                     let is_redirect = reply.starts_with("MOVED ") || reply.starts_with("ASK ");
                     let rows = if is_redirect {
                         &piece.rows[..]
                     } else {
+                        shared.outcome().are_kept(piece.kept);
                         &piece.rows[at..=at]
                     };
                     for &row in rows {
@@ -81,10 +96,7 @@ impl Lane {
 
     /// Takes the next rows that may be in one transaction.
     fn next_piece(&mut self, hashes: &Hashes, batches: &VecDeque<Batch>, most: usize) -> Piece {
-        let mut piece = Piece {
-            rows: Vec::new(),
-            keys: Vec::new(),
-        };
+        let mut piece = Piece::default();
         while piece.rows.len() < most
             && let Some(&row) = self.todo.front()
         {
@@ -103,7 +115,7 @@ impl Lane {
 
     async fn write_piece(
         &mut self,
-        piece: &Piece,
+        piece: &mut Piece,
         hashes: &Hashes,
         shared: &Shared,
         batches: &VecDeque<Batch>,
@@ -119,14 +131,13 @@ impl Lane {
         }
         let mut seen = HashSet::new();
         let mut to_write = Vec::new();
-        // They count once it is known that nothing changed meanwhile.
-        let mut kept = 0;
         for (at, kind) in kinds[1..].iter().enumerate() {
             let is_first = seen.insert(&piece.keys[at]);
             match (kind, hashes.keeps_what_is_there()) {
-                (Value::SimpleString(kind), true) if kind != "none" || !is_first => {
-                    kept += 1;
+                (Value::SimpleString(kind), true) if kind != "none" => {
+                    piece.kept.push(piece.rows[at]);
                 }
+                (Value::SimpleString(_), true) if !is_first => piece.repeated.push(piece.rows[at]),
                 (Value::SimpleString(kind), false) if kind != "none" && kind != "hash" => {
                     connection.query(&redis::cmd("UNWATCH")).await?;
                     let reply = format!("WRONGTYPE the key holds a {kind}, not a hash");
@@ -137,7 +148,6 @@ impl Lane {
         }
         if to_write.is_empty() {
             connection.query(&redis::cmd("UNWATCH")).await?;
-            shared.outcome().are_kept(kept);
             return Ok(Ended::Done);
         }
         self.due
@@ -158,7 +168,6 @@ impl Lane {
             return Ok(Ended::Changed);
         }
         let mut outcome = shared.outcome();
-        outcome.are_kept(kept);
         self.due
             .drain(..)
             .for_each(|due| outcome.is_written(due.row, b""));

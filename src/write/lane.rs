@@ -68,12 +68,17 @@ impl Shared {
         self.stop.store(false, Ordering::Relaxed);
     }
 
-    /// Something went wrong: the failure of the first row counts.
+    /// Something went wrong: that the first row was refused counts, or else what came
+    /// first.
     pub fn fail(&self, failure: Failure) {
         self.stop();
         let mut first = locked(&self.failure);
-        let is_earlier = |first: &Failure| failure.row.is_some() && failure.row < first.row;
-        if first.as_ref().is_none_or(is_earlier) {
+        let is_before = |first: &Failure| match (failure.refused, first.refused) {
+            (Some(row), Some(first)) => row < first,
+            (row, None) => row.is_some(),
+            (None, Some(_)) => false,
+        };
+        if first.as_ref().is_none_or(is_before) {
             *first = Some(failure);
         }
     }
@@ -208,10 +213,8 @@ impl Lane {
             None => self.advance(shared, batches, until).await,
         };
         if let Err(error) = ran {
-            let row = self.due.front().map(|due| due.row);
-            let row = row.or_else(|| self.todo.front().copied());
             self.give_up(&mut shared.outcome());
-            shared.fail(Failure { row, error });
+            shared.fail(error.into());
         }
     }
 
@@ -397,7 +400,7 @@ impl Lane {
         };
         let error = Error::from_reply(context, &reply, &server.access);
         shared.fail(Failure {
-            row: Some(row),
+            refused: Some(row),
             error,
         });
     }

@@ -3,15 +3,8 @@
 use super::batch::Batch;
 use super::json;
 use super::statement::{Place, Statement, push_header, push_word};
+use super::target::Target;
 use crate::error::Result;
-
-/// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Channel {
-    Named(String),
-    /// The one that this column names.
-    Column(usize),
-}
 
 /// How far a message goes in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +18,7 @@ pub enum Reach {
 /// Rows as messages.
 #[derive(Debug)]
 pub struct Messages {
-    channel: Channel,
+    channel: Target,
     reach: Reach,
     /// The columns of the messages' members, with their names.
     members: Vec<(usize, String)>,
@@ -33,7 +26,7 @@ pub struct Messages {
 
 impl Messages {
     /// Messages of these columns, by their number and name.
-    pub fn new(channel: Channel, reach: Reach, members: &[(usize, &str)]) -> Self {
+    pub fn new(channel: Target, reach: Reach, members: &[(usize, &str)]) -> Self {
         let members = members.iter().map(|&(at, name)| (at, name.to_owned()));
         Self {
             channel,
@@ -45,19 +38,15 @@ impl Messages {
 
 impl Statement for Messages {
     fn place(&self) -> Place<'_> {
-        match (self.reach, &self.channel) {
+        match self.reach {
             // Any server will do.
-            (Reach::Everywhere, _) => Place::One(b""),
-            (Reach::Shard, Channel::Named(channel)) => Place::One(channel.as_bytes()),
-            (Reach::Shard, Channel::Column(_)) => Place::ByRow,
+            Reach::Everywhere => Place::One(b""),
+            Reach::Shard => self.channel.place(),
         }
     }
 
     fn key<'a>(&'a self, batch: &'a Batch, row: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        match &self.channel {
-            Channel::Named(channel) => channel.as_bytes(),
-            Channel::Column(column) => batch.column(*column).text(row, scratch),
-        }
+        self.channel.of(batch, row, scratch)
     }
 
     fn encode(&self, batch: &Batch, row: usize, out: &mut Vec<u8>, scratch: &mut Vec<u8>) {
@@ -76,16 +65,12 @@ impl Statement for Messages {
     }
 
     fn is_choosy(&self) -> bool {
-        matches!(self.channel, Channel::Column(_))
+        self.channel.place() == Place::ByRow
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
-        match self.channel {
-            Channel::Named(_) => Ok(()),
-            Channel::Column(column) => {
-                batch.check_texts(column, "channel_column: expected a channel", |_| true)
-            }
-        }
+        let expected = "channel_column: expected a channel";
+        self.channel.check(batch, expected)
     }
 
     fn commands(&self) -> usize {

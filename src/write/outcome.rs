@@ -18,6 +18,8 @@ pub enum RowFate {
     Failed,
     /// It was sent, and no reply came.
     Unsure,
+    /// It was not to be written, as its key was there.
+    Kept,
 }
 
 /// What became of the rows so far.
@@ -30,8 +32,8 @@ pub struct Outcome {
     written: MutableBitmap,
     /// Rows that were sent, and whose reply did not come. In no order.
     unsure: Vec<u64>,
-    /// How many were not written, as their keys were there.
-    kept: u64,
+    /// Rows that were not to be written, as their keys were there. In no order.
+    kept: Vec<u64>,
     ids: Option<Ids>,
 }
 
@@ -73,14 +75,14 @@ impl Outcome {
         self.unsure.push(row);
     }
 
-    /// So many rows were not written, as their keys were there.
-    pub fn are_kept(&mut self, keys: u64) {
-        self.kept += keys;
+    /// These rows are not to be written, as their keys are there.
+    pub fn are_kept(&mut self, rows: impl IntoIterator<Item = u64>) {
+        self.kept.extend(rows);
     }
 
-    /// How many were not written, as their keys were there.
+    /// How many were not to be written, as their keys were there.
     pub fn kept(&self) -> u64 {
-        self.kept
+        self.kept.len() as u64
     }
 
     /// How many rows there are, as far as that is known.
@@ -100,24 +102,27 @@ impl Outcome {
 
     /// How many were not written.
     pub fn failed(&self) -> u64 {
-        self.rows.saturating_sub(self.written() + self.unsure())
+        let others = self.written() + self.unsure() + self.kept();
+        self.rows.saturating_sub(others)
     }
 
     /// The numbers of the rows of a fate, in order.
     pub fn rows_of(&self, fate: RowFate) -> ArrayRef {
-        let mut unsure = self.unsure.clone();
-        unsure.sort_unstable();
         let rows: Vec<u64> = match fate {
-            RowFate::Unsure => unsure,
+            RowFate::Unsure => in_order(&self.unsure),
+            RowFate::Kept => in_order(&self.kept),
             RowFate::Written => (0..)
                 .zip(self.written.iter())
                 .filter_map(|(row, is_written)| is_written.then_some(row))
                 .collect(),
-            RowFate::Failed => (0..)
-                .zip(self.written.iter())
-                .filter_map(|(row, is_written)| (!is_written).then_some(row))
-                .filter(|row| unsure.binary_search(row).is_err())
-                .collect(),
+            RowFate::Failed => {
+                let others = in_order(&[&self.unsure[..], &self.kept].concat());
+                (0..)
+                    .zip(self.written.iter())
+                    .filter_map(|(row, is_written)| (!is_written).then_some(row))
+                    .filter(|row| others.binary_search(row).is_err())
+                    .collect()
+            }
         };
         PrimitiveArray::new(ArrowDataType::UInt64, rows.into(), None).boxed()
     }
@@ -129,6 +134,12 @@ impl Outcome {
         let ids = self.ids.as_mut().map(std::mem::take).unwrap_or_default();
         ids.finish(&written)
     }
+}
+
+fn in_order(rows: &[u64]) -> Vec<u64> {
+    let mut rows = rows.to_vec();
+    rows.sort_unstable();
+    rows
 }
 
 /// A column of entry IDs that are set in any order.
@@ -191,12 +202,14 @@ mod tests {
         outcome.is_written(0, b"1704067200000-0");
         outcome.is_unsure(2);
         outcome.is_unsure(1);
+        outcome.are_kept([4, 3]);
         assert_eq!((outcome.written(), outcome.unsure()), (2, 2));
-        assert_eq!(outcome.failed(), CHUNK as u64 + 1);
+        assert_eq!((outcome.kept(), outcome.failed()), (2, CHUNK as u64 - 1));
         let rows = |fate| format!("{:?}", outcome.rows_of(fate));
         assert_eq!(rows(RowFate::Unsure), "UInt64[1, 2]");
+        assert_eq!(rows(RowFate::Kept), "UInt64[3, 4]");
         assert_eq!(rows(RowFate::Written), "UInt64[0, 65536]");
-        assert_eq!(outcome.rows_of(RowFate::Failed).len(), CHUNK + 1);
+        assert_eq!(outcome.rows_of(RowFate::Failed).len(), CHUNK - 1);
         let chunks = outcome.take_ids();
         assert_eq!(chunks.len(), 2);
         let first: &Utf8ViewArray = chunks[0].as_any().downcast_ref().unwrap();

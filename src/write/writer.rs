@@ -23,14 +23,17 @@ const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
 /// What ended a write.
 #[derive(Debug)]
 pub struct Failure {
-    /// The row that it befell first, if it was one.
-    pub row: Option<u64>,
+    /// The row that was refused first, if one was.
+    pub refused: Option<u64>,
     pub error: Error,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { row: None, error }
+        Self {
+            refused: None,
+            error,
+        }
     }
 }
 
@@ -93,7 +96,7 @@ impl Writer {
     /// replies to the last of them may be due when this ends.
     ///
     /// # Errors
-    /// What befell the first row to which something did.
+    /// What a server has refused first, or what befell the way to one.
     pub async fn write(&mut self, batch: Batch) -> Result<(), Failure> {
         self.check(&batch)?;
         let rows = batch.first_row()..batch.end();
@@ -313,7 +316,7 @@ impl Attempts {
             let context = shared.statement.kind().to_owned();
             let reply = first.reply.clone();
             return Err(Failure {
-                row: Some(first.row),
+                refused: Some(first.row),
                 error: Error::Response { context, reply },
             });
         }

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import polars as pl
+
+from polars_redis._source import Source
+from support.iterators import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +27,31 @@ class Counted:
     sent: int
 
 
+@contextmanager
+def sources_let_go() -> Iterator[None]:
+    """Wait, in the end, until no source is read any more: engines that stop let go of it later."""
+    being_read: set[object] = set()
+    read = Source.__call__
+
+    def watched(source: Source, *wishes: Any) -> Iterator[pl.DataFrame]:
+        this = object()
+        being_read.add(this)
+        try:
+            yield from read(source, *wishes)
+        finally:
+            being_read.remove(this)
+
+    with mock.patch.object(Source, "__call__", watched):
+        yield
+
+        def are_let_go() -> bool:
+            # What its threads are done with, Polars drops when it is called next.
+            pl.Series()
+            return not being_read
+
+        wait_until(are_let_go, what="the end of what was begun to be read")
+
+
 class Counting:
     """A server of its own, where nothing else counts."""
 
@@ -34,7 +65,8 @@ class Counting:
         """Count what the server does in a block."""
         counted = Counted()
         calls, sent = self._calls(), self._settled()
-        yield counted
+        with sources_let_go():
+            yield counted
         counted.sent = self._settled() - sent
         now = self._calls()
         counted.calls = {

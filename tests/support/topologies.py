@@ -648,8 +648,7 @@ class Migration:
         for node in told:
             _cluster(node, "SETSLOT", self.slot, "NODE", owner)
         if self.target in told:
-            for node in told:
-                wait_until(lambda n=node: self._knows_all(n), PATIENCE, "the move is known", 0)
+            wait_until(lambda: all(map(self._knows_all, told)), PATIENCE, "all know of the move", 0)
 
     def _knows_all(self, node: Server) -> bool:
         """Whether a node knows of the new owner what that knows of itself."""
