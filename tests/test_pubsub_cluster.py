@@ -62,6 +62,10 @@ def saying(node: Server, channel: str, message: str) -> Any:
     return repeating(node.kept_client(), channel, message, "SPUBLISH")
 
 
+def in_cluster(node: Server, *words: object) -> Any:
+    return node.kept_client().execute_command("CLUSTER", *words)
+
+
 def lines_to(node: Server) -> set[str]:
     """The subscribed connections that a server has."""
     known = connections_of(node.kept_client(), NAME)
@@ -247,6 +251,39 @@ def test_a_slot_that_moves_to_and_fro(
             assert (len(lines_to(node)), len(lines_to(other))) == (1, 0)
             assert messages.stats.gaps == number
             cluster.migrate(channel, other).run()
+
+
+@pytest.mark.parametrize("by", ["nobody", "one says the other"])
+def test_a_channel_that_nobody_has_waits_by_itself(
+    iter_pubsub: Callable[..., Any],
+    make_cluster: Callable[..., Cluster],
+    told: Callable[[], list[str]],
+    by: str,
+) -> None:
+    cluster = make_cluster(cluster_require_full_coverage=False)
+    source, target, _ = cluster.masters
+    moving, stays = channels_of(cluster, source, 2)
+    there = cluster.key_of(target)
+    nodes = {stays: source, there: target}
+    migration = cluster.migrate(moving, target)
+    with iter_pubsub(cluster, [moving, *nodes]) as messages:
+        lines = {name: lines_to(node) for name, node in nodes.items()}
+        if by == "nobody":
+            in_cluster(source, "DELSLOTS", migration.slot)
+        else:
+            in_cluster(source, "SETSLOT", migration.slot, "NODE", in_cluster(target, "MYID"))
+        for name, node in nodes.items():
+            spublish(node, name, [name])
+        while not any("trying again" in warning for warning in told()):
+            read_until(messages, stays, there)
+            for name, node in nodes.items():
+                assert spublish(node, name, [name]) == [1]
+        migration.finish()
+        with saying(target, moving, "again"):
+            read_until(messages, "again")
+        assert lines[stays] == lines_to(source)
+        assert lines[there] <= lines_to(target)
+        assert messages.stats.gaps == 1
 
 
 def test_a_failover_of_one_server(

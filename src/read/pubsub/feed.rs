@@ -77,7 +77,7 @@ enum Asked {
 #[derive(Debug)]
 pub struct Feed {
     maker: Maker,
-    /// Away while it [connects](Self::connecting).
+    /// Away while it is connecting.
     link: Option<Link>,
     connecting: Option<Connecting>,
     /// Where it leads, as far as that is known.
@@ -135,6 +135,11 @@ impl Feed {
 
     /// Leads where a server has said that the channel is.
     pub fn lead_to(&mut self, redirect: Redirect) {
+        let peer = self.maker.deployment.server(redirect.to.clone()).peer();
+        if let Some(first) = self.wanted.front() {
+            let text = format!("channel {:?}: its messages come from {peer}", first.name);
+            self.note(Level::Debug, text);
+        }
         self.endpoint = Some(redirect.to.clone());
         if let Some(link) = &mut self.link {
             link.lead_to(redirect);
@@ -465,7 +470,7 @@ impl Feed {
     }
 
     /// Something to tell.
-    pub fn note(&mut self, level: Level, text: String) {
+    fn note(&mut self, level: Level, text: String) {
         if let Some(link) = &mut self.link {
             link.note(level, text);
         }

@@ -118,8 +118,10 @@ impl Feeds {
     pub fn take(&mut self, rows: &mut MessageBuilder, most: usize) -> Result<()> {
         for _ in 0..MAX_READS {
             let taken = self.take_round(rows, most);
-            self.regroup()?;
-            if !taken? {
+            let regrouped = self.regroup();
+            let is_more = taken?;
+            regrouped?;
+            if !is_more {
                 break;
             }
         }

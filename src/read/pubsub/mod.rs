@@ -73,8 +73,8 @@ pub struct MessageStats {
     pub bytes: u64,
     /// How often a lost connection was made again.
     pub reconnects: u64,
-    /// How often the subscription was interrupted, so that messages may have been
-    /// missed.
+    /// How often the subscription, or a part of it, was interrupted, so that
+    /// messages may have been missed.
     pub gaps: u64,
 }
 
@@ -102,7 +102,7 @@ pub struct Subscriber {
     rows: MessageBuilder,
     /// Bytes of the finished ones, or more.
     finished_bytes: usize,
-    /// When messages were last taken off the line.
+    /// When messages were last taken off a line.
     last_taken: Instant,
     /// When the first row of the next batch was here.
     first_row: Option<Instant>,
@@ -208,7 +208,7 @@ impl Subscriber {
         }
     }
 
-    /// Takes what is on the line off it.
+    /// Takes what is on the lines off them.
     fn take(&mut self) -> Result<()> {
         if !self.wants_more() {
             return Ok(());
@@ -262,7 +262,7 @@ impl Subscriber {
         self.finished_rows() + self.rows.rows()
     }
 
-    /// Whether what is on the line may be taken off it.
+    /// Whether what is on the lines may be taken off them.
     fn wants_more(&self) -> bool {
         let held = self.held();
         let is_full = held >= self.most()
@@ -366,7 +366,7 @@ impl Subscriber {
         Table::of_messages(&self.plan, Vec::new())
     }
 
-    /// This process is a forked child: the connection is its parent's, and is
+    /// This process is a forked child: the connections are its parent's, and are
     /// neither used nor closed here; so are the messages that are held.
     pub fn forget_connection(&mut self) {
         self.feeds.forget();
