@@ -235,7 +235,10 @@ def test_only_what_moves_is_subscribed_again(
         assert {name: lines_to(node) for name, node in nodes.items()} == lines
         assert len(lines_to(target)) == 1
         assert (messages.stats.gaps, messages.stats.reconnects) == (1, 0)
-    assert ["messages that were published meanwhile were missed" in t for t in told()] == [True]
+    # The new line may have the first of them before the old one is told of the last.
+    warnings = told()
+    assert 1 <= len(warnings) <= len(moving_all)
+    assert all("messages that were published meanwhile were missed" in t for t in warnings)
 
 
 def test_a_slot_that_moves_to_and_fro(
