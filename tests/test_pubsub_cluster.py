@@ -34,8 +34,11 @@ def iter_pubsub(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Both kinds of iterator, driven alike, over sharded channels; each batch as soon as it is."""
     with iterating(request.param, "iter_pubsub") as make:
 
-        def make_sharded(cluster: Cluster, channels: Any, **options: Any) -> Any:
-            return make(with_name(cluster.url, NAME), channels, **{**SHARDED, **options})
+        def make_sharded(
+            cluster: Cluster, channels: Any, *, timeout: int = 60, **options: Any
+        ) -> Any:
+            url = f"{with_name(cluster.url, NAME)}&socket_timeout={timeout}"
+            return make(url, channels, **{**SHARDED, **options})
 
         yield make_sharded
 
@@ -180,6 +183,32 @@ def test_only_what_is_lost_is_subscribed_again(
     assert "messages that were published meanwhile were missed" in again
     assert f":{node.port}: " in lost
     assert f":{node.port}: " in again
+
+
+def test_a_silent_server_keeps_no_other_waiting(
+    iter_pubsub: Callable[..., Any],
+    make_cluster: Callable[..., Cluster],
+    told: Callable[[], list[str]],
+) -> None:
+    # No other is to be told that it failed.
+    cluster = make_cluster(node_timeout_ms=60_000)
+    nodes = channel_of_each(cluster)
+    (silent, node), *others = reversed(nodes.items())
+    with iter_pubsub(cluster, nodes, timeout=3) as messages:
+        node.pause()
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not any("was silent" in warning for warning in told()):
+                assert time.monotonic() < deadline, "it was never noticed"
+                for name, other in others:
+                    assert spublish(other, name, [name]) == [1]
+                read_until(messages, *(name for name, _ in others))
+        finally:
+            node.resume()
+        with saying(node, silent, "again"):
+            read_until(messages, "again")
+        assert messages.stats.gaps == 1
+    assert all(f":{node.port}: " in warning for warning in told())
 
 
 def test_a_line_is_made_again_however_busy_another_is(
