@@ -47,8 +47,9 @@ class PubSubStats(Counts):
     reconnects : int
         How often a lost connection was made again.
     gaps : int
-        How often the subscription was interrupted: messages that were published
-        meanwhile, or were still on their way, are lost, and nobody knows how many.
+        How often the subscription, or a part of it, was interrupted: messages that
+        were published meanwhile, or were still on their way, are lost, and nobody
+        knows how many.
     """
 
     batches: int
@@ -186,8 +187,8 @@ def collect_pubsub(
         Whether `channels` are glob patterns (``PSUBSCRIBE``). A message that
         several of them match comes once for each.
     sharded
-        Whether they are sharded channels (``SSUBSCRIBE``, since Redis 7.0), which
-        in a cluster have to be on one server.
+        Whether they are sharded channels (``SSUBSCRIBE``, since Redis 7.0). In a
+        cluster they may be on several servers: there is a connection to each.
     count
         The most messages to collect.
     timeout_ms
@@ -273,9 +274,9 @@ def iter_pubsub(
     server (``client-output-buffer-limit pubsub``).
 
     A connection that is lost is made again, with growing pauses, and the channels
-    are subscribed again. Messages that were published meanwhile, or were on their
-    way, are lost: the logger ``polars_redis`` warns of that, and ``stats.gaps``
-    counts it.
+    are subscribed again; so is a sharded channel that moves to another server.
+    Messages that were published meanwhile, or were on their way, are lost: the
+    logger ``polars_redis`` warns of that, and ``stats.gaps`` counts it.
 
     Parameters
     ----------

@@ -13,13 +13,13 @@ use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep_until};
 
 use super::note::{Level, Note};
-use crate::connection::{Backoff, Connection, Route, Slot, error_text};
+use crate::connection::{Backoff, Connection, Redirect, Route, Slot, error_text};
 use crate::deployment::{Deployment, ReadFrom};
 use crate::error::{Error, Result};
 
 /// How often in a row the servers of a cluster may send us elsewhere before that
 /// counts as a failure.
-const MAX_REDIRECTS: usize = 8;
+pub const MAX_REDIRECTS: usize = 8;
 
 /// The connection of a reader, and what to do when it breaks.
 #[derive(Debug)]
@@ -73,6 +73,14 @@ impl Link {
     /// it looks out for a reply.
     pub fn share_the_thread(&mut self) {
         self.shares_the_thread = true;
+        if let Some(connection) = &mut self.connection {
+            connection.share_the_thread();
+        }
+    }
+
+    /// The next connection goes where a server has said that the key is.
+    pub fn lead_to(&mut self, redirect: Redirect) {
+        self.route.redirect(redirect);
     }
 
     /// Leads to the server that has another slot from now on, where that may be

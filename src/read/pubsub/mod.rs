@@ -6,7 +6,9 @@
 //! in the buffers of the kernel and of the server, which ends the connection when
 //! it has had to hold too much.
 
+mod connecting;
 mod feed;
+mod feeds;
 mod silence;
 
 use std::collections::VecDeque;
@@ -15,13 +17,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-pub use feed::Subscription;
+pub use feeds::Subscription;
 
 use super::{Note, Step};
 use crate::decode::{MessageBuilder, MessagePlan, Messages, Table};
 use crate::deployment::Deployment;
 use crate::error::{Error, Result};
-use feed::Feed;
+use feed::Tally;
+use feeds::Feeds;
 
 /// Rows after which columns are finished: what a frame holds on to, however few of
 /// them are in it.
@@ -70,8 +73,8 @@ pub struct MessageStats {
     pub bytes: u64,
     /// How often a lost connection was made again.
     pub reconnects: u64,
-    /// How often the subscription was interrupted, so that messages may have been
-    /// missed.
+    /// How often the subscription, or a part of it, was interrupted, so that
+    /// messages may have been missed.
     pub gaps: u64,
 }
 
@@ -89,7 +92,7 @@ enum Ready {
 #[derive(Debug)]
 pub struct Subscriber {
     plan: Arc<MessagePlan>,
-    feed: Feed,
+    feeds: Feeds,
     listening: Listening,
     /// Messages that may still be handed over.
     left: Option<usize>,
@@ -99,7 +102,7 @@ pub struct Subscriber {
     rows: MessageBuilder,
     /// Bytes of the finished ones, or more.
     finished_bytes: usize,
-    /// When messages were last taken off the line.
+    /// When messages were last taken off a line.
     last_taken: Instant,
     /// When the first row of the next batch was here.
     first_row: Option<Instant>,
@@ -124,7 +127,7 @@ impl Subscriber {
         listening: Listening,
     ) -> Self {
         Self {
-            feed: Feed::new(deployment, subscription, listening.reconnect),
+            feeds: Feeds::new(deployment, subscription, listening.reconnect),
             rows: MessageBuilder::with_room(&plan, 0),
             plan: Arc::new(plan),
             left: listening.count,
@@ -144,8 +147,8 @@ impl Subscriber {
 
     /// Connects, and subscribes. [`advance`](Self::advance) does so by itself.
     pub async fn open(&mut self) -> Result<()> {
-        while !self.feed.is_subscribed() && self.wants_more() {
-            match self.feed.wait().await {
+        while !self.feeds.is_subscribed() && self.wants_more() {
+            match self.feeds.wait().await {
                 Ok(()) => self.take()?,
                 Err(error) => self.failed(error)?,
             }
@@ -155,8 +158,13 @@ impl Subscriber {
 
     /// Goes on to the next batch, or to what else there is to know.
     pub async fn advance(&mut self) -> Result<Step> {
+        if self.wants_more()
+            && let Err(error) = self.feeds.tend().await
+        {
+            self.failed(error)?;
+        }
         loop {
-            if self.feed.has_note() {
+            if self.feeds.has_note() {
                 return Ok(Step::Note);
             }
             if self.ready.is_some() {
@@ -173,7 +181,7 @@ impl Subscriber {
             }
             if self.has_ended || self.left == Some(0) {
                 self.has_ended = true;
-                self.feed.disconnect();
+                self.feeds.disconnect();
                 return Ok(Step::End);
             }
             self.wait().await?;
@@ -184,8 +192,8 @@ impl Subscriber {
     async fn wait(&mut self) -> Result<()> {
         let (batch, end) = (self.batch_due(), self.end_due());
         let waited = match batch.into_iter().chain(end).min() {
-            None => Ok(self.feed.wait().await),
-            Some(due) => timeout_at(due, self.feed.wait()).await,
+            None => Ok(self.feeds.wait().await),
+            Some(due) => timeout_at(due, self.feeds.wait()).await,
         };
         match waited {
             Ok(Ok(())) => Ok(()),
@@ -193,21 +201,21 @@ impl Subscriber {
             Err(_) => {
                 self.has_ended = end.is_some_and(|end| end <= Instant::now());
                 if self.has_ended {
-                    self.feed.given_up();
+                    self.feeds.given_up();
                 }
                 Ok(())
             }
         }
     }
 
-    /// Takes what is on the line off it.
+    /// Takes what is on the lines off them.
     fn take(&mut self) -> Result<()> {
         if !self.wants_more() {
             return Ok(());
         }
         let most = self.most().saturating_sub(self.finished_rows());
         let before = self.rows.rows();
-        let taken = self.feed.take(&mut self.rows, most);
+        let taken = self.feeds.take(&mut self.rows, most);
         if self.rows.rows() > before {
             self.last_taken = Instant::now();
             self.silent_since = Some(self.last_taken);
@@ -216,8 +224,8 @@ impl Subscriber {
         if self.rows.rows() >= CHUNK_ROWS {
             self.finish_rows();
         }
-        if self.feed.is_subscribed() {
-            self.begun.get_or_insert_with(Instant::now);
+        if self.begun.is_none() && self.feeds.is_subscribed() {
+            self.begun = Some(Instant::now());
         }
         match taken {
             Ok(()) => Ok(()),
@@ -226,18 +234,11 @@ impl Subscriber {
     }
 
     fn failed(&mut self, error: Error) -> Result<()> {
-        let lasting = match error {
-            Error::Message(_) => error,
-            error => match self.feed.failed(error) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-        };
         if self.listening.all_or_nothing {
-            return Err(lasting);
+            return Err(error);
         }
         // Where the call that comes to it is cancelled, the next one tells of it.
-        self.failure = Some(lasting);
+        self.failure = Some(error);
         Ok(())
     }
 
@@ -261,7 +262,7 @@ impl Subscriber {
         self.finished_rows() + self.rows.rows()
     }
 
-    /// Whether what is on the line may be taken off it.
+    /// Whether what is on the lines may be taken off them.
     fn wants_more(&self) -> bool {
         let held = self.held();
         let is_full = held >= self.most()
@@ -331,7 +332,7 @@ impl Subscriber {
 
     /// The next thing to tell.
     pub fn take_note(&mut self) -> Option<Note> {
-        self.feed.next_note()
+        self.feeds.next_note()
     }
 
     /// The batch that is ready, or the error that is in its place. A batch stays
@@ -365,10 +366,10 @@ impl Subscriber {
         Table::of_messages(&self.plan, Vec::new())
     }
 
-    /// This process is a forked child: the connection is its parent's, and is
+    /// This process is a forked child: the connections are its parent's, and are
     /// neither used nor closed here; so are the messages that are held.
     pub fn forget_connection(&mut self) {
-        self.feed.forget();
+        self.feeds.forget();
         self.finished.clear();
         self.finished_bytes = 0;
         self.rows = MessageBuilder::with_room(&self.plan, 0);
@@ -379,10 +380,15 @@ impl Subscriber {
 
     /// What was done so far.
     pub fn stats(&self) -> MessageStats {
+        let Tally {
+            bytes,
+            reconnects,
+            gaps,
+        } = self.feeds.tally();
         MessageStats {
-            bytes: self.feed.bytes(),
-            reconnects: self.feed.reconnects(),
-            gaps: self.feed.gaps(),
+            bytes,
+            reconnects,
+            gaps,
             ..self.stats
         }
     }

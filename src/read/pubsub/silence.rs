@@ -10,7 +10,6 @@ pub struct Silence {
     since: Instant,
     /// When the peer was asked, if nothing came since.
     asked: Option<Instant>,
-    answers_due: usize,
 }
 
 /// What to do about it.
@@ -30,7 +29,6 @@ impl Silence {
         Self {
             since: Instant::now(),
             asked: None,
-            answers_due: 0,
         }
     }
 
@@ -43,17 +41,6 @@ impl Silence {
     /// The peer was asked.
     pub fn asked(&mut self) {
         self.asked = Some(Instant::now());
-        self.answers_due += 1;
-    }
-
-    /// It answered.
-    pub fn answered(&mut self) {
-        self.answers_due = self.answers_due.saturating_sub(1);
-    }
-
-    /// Whether it has to answer still.
-    pub fn is_answer_due(&self) -> bool {
-        self.answers_due > 0
     }
 
     /// What to do, where the peer may be silent for as long as `patience`: it is
