@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::Value;
 
+use super::legs::is_on_its_way;
 use super::link::{Link, checked};
 use super::note::Notes;
 use super::scan::RETRY_BUDGET;
@@ -60,15 +61,24 @@ pub async fn acknowledge(
     });
     let mut pieces: Vec<Piece<'_>> = pieces.collect();
     pieces.sort_by_key(Piece::slot);
-    let left = pieces.as_slice();
-    let first = left.first().map_or("", |piece| piece.stream);
-    let mut link = Link::new(deployment.clone(), first, ReadFrom::Master, RETRY_BUDGET);
-    if first_connect == FirstConnect::IsRetried {
-        link.expect_server();
+    let along = |piece: Option<&Piece<'_>>| {
+        let stream = piece.map_or("", |piece| piece.stream);
+        let mut link = Link::new(deployment.clone(), stream, ReadFrom::Master, RETRY_BUDGET);
+        if first_connect == FirstConnect::IsRetried {
+            link.expect_server();
+        }
+        link
+    };
+    let mut sending = Sending::new(&pieces);
+    let link = along(pieces.first());
+    sending.finish(link, group, notes).await?;
+    for piece in &sending.apart {
+        // By itself it is sent on to where it is.
+        let mut alone = Sending::new(std::slice::from_ref(piece));
+        alone.finish(along(Some(piece)), group, notes).await?;
+        sending.acknowledged += alone.acknowledged;
     }
-    let result = send_all(&mut link, group, left).await;
-    notes.add(link.take_notes());
-    result
+    Ok(sending.acknowledged)
 }
 
 impl Piece<'_> {
@@ -77,58 +87,84 @@ impl Piece<'_> {
     }
 }
 
-/// Sends pieces until all have their reply; how many entries were pending.
-async fn send_all(link: &mut Link, group: &str, mut left: &[Piece<'_>]) -> Result<u64> {
-    let mut acknowledged = 0;
-    while let Some(piece) = left.first() {
-        let before = left.len();
-        link.turn_to(piece.slot());
-        if let Err(error) = send(link, group, &mut left, &mut acknowledged).await {
-            if left.len() < before {
-                link.succeeded();
-            }
-            link.failed(error)?;
-        }
-    }
-    link.keep();
-    Ok(acknowledged)
+/// Pieces on their way.
+struct Sending<'a> {
+    /// Those without a reply.
+    left: &'a [Piece<'a>],
+    /// Whether there is only one.
+    is_alone: bool,
+    /// Those that another server has while the slot that they are in is on its way
+    /// there. What is said of one does not hold for the others.
+    apart: Vec<Piece<'a>>,
+    /// How many entries were pending.
+    acknowledged: u64,
 }
 
-/// Sends pieces and takes their replies, in a cluster those of the same slot;
-/// `left` are those without a reply.
-async fn send(
-    link: &mut Link,
-    group: &str,
-    left: &mut &[Piece<'_>],
-    acknowledged: &mut u64,
-) -> Result<()> {
-    let deployment = link.deployment().clone();
-    let is_in_cluster = link.is_in_cluster();
-    let connection = link.ready().await?;
-    let (mut in_flight, mut ids_in_flight) = (0, 0);
-    let slot = left.first().map(Piece::slot);
-    let is_here = |piece: &Piece<'_>| !is_in_cluster || Some(piece.slot()) == slot;
-    while let Some(&due) = left.first()
-        && is_here(&due)
-    {
-        while let Some(piece) = left.get(in_flight)
-            && is_here(piece)
-            && in_flight < COMMANDS_IN_FLIGHT
-            && ids_in_flight < IDS_IN_FLIGHT
-        {
-            connection.queue(&command::xack(piece.stream, group, piece.ids));
-            in_flight += 1;
-            ids_in_flight += piece.ids.len();
+impl<'a> Sending<'a> {
+    fn new(pieces: &'a [Piece<'a>]) -> Self {
+        Self {
+            left: pieces,
+            is_alone: pieces.len() == 1,
+            apart: Vec::new(),
+            acknowledged: 0,
         }
-        connection.flush().await?;
-        let reply = connection.reply().await?;
-        in_flight -= 1;
-        ids_in_flight -= due.ids.len();
-        *acknowledged += count(checked(reply, &deployment, due.stream)?, due.stream)?;
-        *left = &left[1..];
     }
-    link.succeeded();
-    Ok(())
+
+    /// Sends pieces until all have their reply, or were set apart.
+    async fn finish(&mut self, mut link: Link, group: &str, notes: &Notes) -> Result<()> {
+        let finished = self.finish_along(&mut link, group).await;
+        notes.add(link.take_notes());
+        finished
+    }
+
+    async fn finish_along(&mut self, link: &mut Link, group: &str) -> Result<()> {
+        while let Some(piece) = self.left.first() {
+            let before = self.left.len();
+            link.turn_to(piece.slot());
+            if let Err(error) = self.send(link, group).await {
+                if self.left.len() < before {
+                    link.succeeded();
+                }
+                link.failed(error)?;
+            }
+        }
+        link.keep();
+        Ok(())
+    }
+
+    /// Sends pieces and takes their replies, in a cluster those of the same slot.
+    async fn send(&mut self, link: &mut Link, group: &str) -> Result<()> {
+        let deployment = link.deployment().clone();
+        let is_in_cluster = link.is_in_cluster();
+        let connection = link.ready().await?;
+        let (mut in_flight, mut ids_in_flight) = (0, 0);
+        let slot = self.left.first().map(Piece::slot);
+        let is_here = |piece: &Piece<'_>| !is_in_cluster || Some(piece.slot()) == slot;
+        while let Some(&due) = self.left.first()
+            && is_here(&due)
+        {
+            while let Some(piece) = self.left.get(in_flight)
+                && is_here(piece)
+                && in_flight < COMMANDS_IN_FLIGHT
+                && ids_in_flight < IDS_IN_FLIGHT
+            {
+                connection.queue(&command::xack(piece.stream, group, piece.ids));
+                in_flight += 1;
+                ids_in_flight += piece.ids.len();
+            }
+            connection.flush().await?;
+            let reply = connection.reply().await?;
+            in_flight -= 1;
+            ids_in_flight -= due.ids.len();
+            match checked(reply, &deployment, due.stream) {
+                Err(error) if is_on_its_way(&error) && !self.is_alone => self.apart.push(due),
+                reply => self.acknowledged += count(reply?, due.stream)?,
+            }
+            self.left = &self.left[1..];
+        }
+        link.succeeded();
+        Ok(())
+    }
 }
 
 fn count(reply: Value, stream: &str) -> Result<u64> {

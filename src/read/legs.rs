@@ -2,7 +2,9 @@
 //!
 //! One, nearly always: a link, and a source that asks along it. In a cluster the
 //! streams of one command must have the same hash slot: where those of a reader do
-//! not, they are dealt out to [`Shards`], a leg for each slot.
+//! not, they are dealt out to [`Shards`], a leg for each slot. While a slot is on its
+//! way from one server to another each of its streams may be at either: then they
+//! are dealt out one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +46,14 @@ impl Leg {
     /// What was under way failed, or nobody waits for it any more.
     pub fn lost(&mut self) {
         self.source.lost(&mut self.link, &mut self.decoder);
+    }
+
+    /// Its streams by what their keys have in common, each part with the key of one of
+    /// them; none where that is the same of all. Nothing may be under way.
+    pub fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> Vec<(Arc<str>, Source)> {
+        // Whole rows go along.
+        self.source.rows(&self.decoder);
+        self.source.deal_out(by)
     }
 }
 
@@ -92,19 +102,18 @@ impl Legs {
             && leg.source.is_of_several()
             && leg.link.is_in_cluster()
         {
-            legs.deal_out();
+            legs.deal_out(slot_of);
         }
         legs
     }
 
-    /// Deals the streams out by hash slot, if they have several; whether they do.
-    fn deal_out(&mut self) -> bool {
+    /// Deals the streams out by what their keys have in common, if that is not the
+    /// same of all; whether it is not.
+    fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> bool {
         let Way::One(leg) = &mut self.way else {
             return false;
         };
-        // Whole rows go along.
-        leg.source.rows(&leg.decoder);
-        let sources = leg.source.deal_out(|key| Slot::of(key.as_bytes()));
+        let sources = leg.deal_out(by);
         if sources.is_empty() {
             return false;
         }
@@ -149,13 +158,23 @@ impl Legs {
         match &mut self.way {
             Way::One(leg) => {
                 leg.lost();
-                let failed = leg.link.failed(error.clone());
-                match is_of_cluster(&error) && self.deal_out() {
-                    true => Ok(()),
-                    false => failed,
+                if is_on_its_way(&error) && self.deal_out(str::to_owned) {
+                    return Ok(());
                 }
+                self.failed_as_one(error)
             }
             Way::Several(shards) => shards.failed(error),
+        }
+    }
+
+    fn failed_as_one(&mut self, error: Error) -> Result<()> {
+        let Way::One(leg) = &mut self.way else {
+            return Err(error);
+        };
+        let failed = leg.link.failed(error.clone());
+        match is_of_cluster(&error) && self.deal_out(slot_of) {
+            true => Ok(()),
+            false => failed,
         }
     }
 
@@ -164,6 +183,9 @@ impl Legs {
     /// # Errors
     /// As [`failed`](Self::failed).
     pub fn failed_to_acknowledge(&mut self, error: Error) -> Result<()> {
+        if is_on_its_way(&error) && self.deal_out(str::to_owned) {
+            return Ok(());
+        }
         match &mut self.way {
             Way::One(leg) => leg.link.failed(error),
             // It was tried for long.
@@ -364,20 +386,34 @@ fn is_of_cluster(error: &Error) -> bool {
     let Error::Response { reply, .. } = error else {
         return false;
     };
-    matches!(reply.split(' ').next(), Some("CROSSSLOT" | "MOVED" | "ASK"))
+    matches!(reply.split(' ').next(), Some("CROSSSLOT" | "MOVED"))
 }
 
-/// The numbers of streams by the slot of each; nothing if all have the same.
-pub fn by_slot<'a>(
+/// Whether an error says that a hash slot is on its way from one server to another:
+/// each of its keys is at either.
+pub fn is_on_its_way(error: &Error) -> bool {
+    let Error::Response { reply, .. } = error else {
+        return false;
+    };
+    matches!(reply.split(' ').next(), Some("ASK" | "TRYAGAIN"))
+}
+
+fn slot_of(key: &str) -> Slot {
+    Slot::of(key.as_bytes())
+}
+
+/// The numbers of streams by what their keys have in common; nothing if that is the
+/// same of all.
+pub fn grouped<'a, K: Ord>(
     keys: impl Iterator<Item = &'a str>,
-    slot_of: impl Fn(&str) -> Slot,
-) -> BTreeMap<Slot, Vec<usize>> {
-    let mut by_slot: BTreeMap<Slot, Vec<usize>> = BTreeMap::new();
+    by: impl Fn(&str) -> K,
+) -> Vec<Vec<usize>> {
+    let mut grouped: BTreeMap<K, Vec<usize>> = BTreeMap::new();
     for (number, key) in keys.enumerate() {
-        by_slot.entry(slot_of(key)).or_default().push(number);
+        grouped.entry(by(key)).or_default().push(number);
     }
-    match by_slot.len() {
-        1 => BTreeMap::new(),
-        _ => by_slot,
+    match grouped.len() {
+        1 => Vec::new(),
+        _ => grouped.into_values().collect(),
     }
 }

@@ -257,7 +257,7 @@ impl Link {
         let Some(pause) = self.backoff.failed() else {
             // Whoever asks again begins anew.
             self.backoff.succeeded();
-            return Err(error);
+            return Err(in_words(error));
         };
         self.notes.push_back(Note::of_retry(&error, pause));
         self.pause_until = Some(Instant::now() + pause);
@@ -279,6 +279,21 @@ impl Link {
         let check = |reply| checked(reply, self.deployment(), stream);
         replies.into_iter().map(check).collect()
     }
+}
+
+/// What a server says to who asks it for a key that it does not have, in words for
+/// whoever did not know that there are several.
+fn in_words(error: Error) -> Error {
+    let Error::Response { context, reply } = error else {
+        return error;
+    };
+    let meaning = match reply.split(' ').next() {
+        Some("ASK") => " (its hash slot is on its way to another server)",
+        Some("MOVED") => " (the servers of the cluster do not agree on who has it)",
+        _ => "",
+    };
+    let reply = reply + meaning;
+    Error::Response { context, reply }
 }
 
 /// Turns an error reply into the error that it is.

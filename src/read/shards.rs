@@ -1,4 +1,5 @@
-//! Several legs at once: one for the streams of each hash slot of a cluster.
+//! Several legs at once: one for the streams of each hash slot of a cluster, or one
+//! for each stream of a slot that was on its way from one server to another.
 //!
 //! Each leg that is asked runs by itself, and comes back with its answer. One that
 //! is under way goes on whenever anybody waits for any of them: who stops waiting
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use super::acknowledge::{EntriesOf, FirstConnect, acknowledge};
 use super::batch::Part;
-use super::legs::{Leg, Maker, Tally};
+use super::legs::{Leg, Maker, Tally, is_on_its_way};
 use super::note::{Note, Notes};
 use super::source::{Ask, Pulled, Rows, Source};
 use crate::connection::Topology;
@@ -54,6 +55,8 @@ pub struct Shards {
     failed: Option<usize>,
     /// Whether it was found out which server has what.
     pub has_map: bool,
+    /// What was done by legs whose streams have parted.
+    parted: Tally,
     group: Option<String>,
     pub rows: Rows,
     pub notes: VecDeque<Note>,
@@ -72,6 +75,8 @@ struct Place {
     is_caught_up: bool,
     /// Whether it had nothing.
     is_silent: bool,
+    /// Whether what failed before counts no longer.
+    begins_anew: bool,
     /// EntriesOf that it was asked for.
     asked: usize,
     tally: Tally,
@@ -89,6 +94,7 @@ impl Shards {
             next: 0,
             failed: None,
             has_map: false,
+            parted: Tally::default(),
             rows: Rows::default(),
             notes: notes.into(),
             names: Names::new(&maker.plan),
@@ -96,21 +102,28 @@ impl Shards {
             deleted: Vec::new(),
         };
         for (stream, source) in sources {
-            let mut leg = Box::new(maker.leg(&stream, source));
-            leg.link.share_the_thread();
-            shards.unconfirmed.extend(leg.source.take_unconfirmed());
-            shards.take_in(&mut leg);
-            shards.legs.push(Place {
-                leg: Some(leg),
-                is_open: false,
-                has_ended: false,
-                is_caught_up: false,
-                is_silent: false,
-                asked: 0,
-                tally: Tally::default(),
-            });
+            let place = shards.place(&stream, source);
+            shards.legs.push(place);
         }
         shards
+    }
+
+    /// A place with a new leg.
+    fn place(&mut self, stream: &str, source: Source) -> Place {
+        let mut leg = Box::new(self.maker.leg(stream, source));
+        leg.link.share_the_thread();
+        self.unconfirmed.extend(leg.source.take_unconfirmed());
+        self.take_in(&mut leg);
+        Place {
+            leg: Some(leg),
+            is_open: false,
+            has_ended: false,
+            is_caught_up: false,
+            is_silent: false,
+            begins_anew: false,
+            asked: 0,
+            tally: Tally::default(),
+        }
     }
 
     pub fn is_caught_up(&self) -> bool {
@@ -125,7 +138,7 @@ impl Shards {
 
     pub fn tally(&self) -> Tally {
         let tallies = self.legs.iter().map(|place| place.tally);
-        tallies.fold(Tally::default(), |sum, tally| Tally {
+        tallies.fold(self.parted, |sum, tally| Tally {
             bytes: sum.bytes + tally.bytes,
             reconnects: sum.reconnects + tally.reconnects,
             claimed: sum.claimed + tally.claimed,
@@ -262,6 +275,7 @@ impl Shards {
                 place.is_open = true;
                 place.is_silent = pulled == Pulled::Nothing;
                 place.has_ended = pulled == Pulled::Ended;
+                place.begins_anew = false;
                 Ok(())
             }
             Err(error) => {
@@ -284,20 +298,53 @@ impl Shards {
         }
     }
 
-    /// The leg whose error was told last tries again, or does not.
+    /// The leg whose error was told last tries again, or does not. Once one does not,
+    /// whoever asks again begins anew with all of them.
     pub fn failed(&mut self, error: Error) -> Result<()> {
-        let number = self.failed.take();
-        let place = number.and_then(|number| self.legs.get_mut(number));
-        let Some(mut leg) = place.and_then(|place| place.leg.take()) else {
+        let Some(number) = self.failed.take() else {
+            return Err(error);
+        };
+        let Some(mut leg) = self.legs[number].leg.take() else {
             return Err(error);
         };
         leg.lost();
+        if is_on_its_way(&error) {
+            let sources = leg.deal_out(str::to_owned);
+            if !sources.is_empty() {
+                self.part(number, &mut leg, sources);
+                return Ok(());
+            }
+        }
+        if std::mem::take(&mut self.legs[number].begins_anew) {
+            leg.link.succeeded();
+        }
         let result = leg.link.failed(error);
         self.take_in(&mut leg);
-        if let Some(place) = number.and_then(|number| self.legs.get_mut(number)) {
-            place.leg = Some(leg);
+        self.legs[number].leg = Some(leg);
+        if result.is_err() {
+            let all = self.legs.iter_mut();
+            all.for_each(|place| place.begins_anew = true);
         }
         result
+    }
+
+    /// Has each stream of a leg go its own way from now on.
+    fn part(&mut self, number: usize, leg: &mut Leg, sources: Vec<(Arc<str>, Source)>) {
+        self.take_in(leg);
+        // What was claimed goes along.
+        self.parted.bytes += leg.decoder.bytes();
+        self.parted.reconnects += leg.link.reconnects();
+        for (at, (stream, source)) in sources.into_iter().enumerate() {
+            let mut place = self.place(&stream, source);
+            if let Some(leg) = &mut place.leg {
+                // Another one of the cluster told of it.
+                leg.link.expect_server();
+            }
+            match at {
+                0 => self.legs[number] = place,
+                _ => self.legs.push(place),
+            }
+        }
     }
 
     /// Acknowledges entries, on connections that are not waiting for any.

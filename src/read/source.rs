@@ -10,7 +10,6 @@ use super::group::{Group, Groups};
 use super::link::Link;
 use super::tail::Tail;
 use super::tails::Tails;
-use crate::connection::Slot;
 use crate::decode::{Chunk, Decoder};
 use crate::entry_id::EntryId;
 use crate::error::Result;
@@ -165,19 +164,20 @@ impl Source {
         }
     }
 
-    /// The same source in parts, by the slots of its streams, each with the key of
-    /// one of its streams; none where all have the same. Nothing may be under way.
-    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+    /// The same source in parts, by what the keys of its streams have in common, each
+    /// with the key of one of its streams; none where that is the same of all. Nothing
+    /// may be under way.
+    pub fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> Vec<(Arc<str>, Self)> {
         match self {
             Self::Tail(_) | Self::Group(_) => Vec::new(),
             Self::Tails(tails) => {
-                let parts = tails.deal_out(slot_of).into_iter();
+                let parts = tails.deal_out(by).into_iter();
                 parts
                     .map(|(key, part)| (key, Self::Tails(Box::new(part))))
                     .collect()
             }
             Self::Groups(groups) => {
-                let parts = groups.deal_out(slot_of).into_iter();
+                let parts = groups.deal_out(by).into_iter();
                 parts
                     .map(|(key, part)| (key, Self::Groups(Box::new(part))))
                     .collect()

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::culprit::name_culprit;
 use super::extent::extents;
-use super::legs::by_slot;
+use super::legs::grouped;
 use super::link::Link;
 use super::source::{Ask, Pulled, Request, Rows};
 use super::turns::{Joint, Next, Turn, TurnWait, Turns};
 use super::{AT_ONCE, expect_streams, receive, several};
 use crate::command;
-use crate::connection::{Connection, Slot};
+use crate::connection::Connection;
 use crate::decode::{Asked, ChunkBuilder, Decoder, Plan};
 use crate::deployment::ReadFrom;
 use crate::entry_id::{End, EntryId, IdRange, Start};
@@ -140,16 +140,16 @@ impl Tails {
         }
     }
 
-    /// The same in parts, by the slots of the streams, each with the key of one of
-    /// them; none where all have the same. No reply may be due.
-    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
+    /// The same in parts, by what the keys of the streams have in common, each with
+    /// the key of one of them; none where that is the same of all. No reply may be due.
+    pub fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> Vec<(Arc<str>, Self)> {
         let keys = self.streams.iter().map(|stream| &*stream.key);
-        let slots = by_slot(keys, slot_of);
-        if slots.is_empty() {
+        let parts = grouped(keys, by);
+        if parts.is_empty() {
             return Vec::new();
         }
         let mut rows = std::mem::take(&mut self.rows);
-        let parts = slots.into_values().filter_map(|numbers| {
+        let parts = parts.into_iter().filter_map(|numbers| {
             let streams = numbers
                 .into_iter()
                 .map(|number| self.streams[number].clone());

@@ -626,14 +626,18 @@ class Migration:
         _cluster(self.source, "SETSLOT", self.slot, "MIGRATING", _node_id(self.target))
         return self
 
-    def move_keys(self) -> Migration:
-        """Move every key of the slot; it is still the old master's."""
-        login = ["AUTH", self.cluster.password] if self.cluster.password else []
-        client = self.source.client()
-        while keys := _cluster(self.source, "GETKEYSINSLOT", self.slot, 100):
-            words = [HOST, self.target.port, "", 0, int(PATIENCE * 1000), *login, "KEYS", *keys]
-            client.execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
+    def move_keys(self, *some: str) -> Migration:
+        """Move every key of the slot, or only some; the slot is still the old master's."""
+        while keys := some or _cluster(self.source, "GETKEYSINSLOT", self.slot, 100):
+            self._move(keys)
+            if some:
+                break
         return self
+
+    def _move(self, keys: Iterable[str | bytes]) -> None:
+        login = ["AUTH", self.cluster.password] if self.cluster.password else []
+        words = [HOST, self.target.port, "", 0, int(PATIENCE * 1000), *login, "KEYS", *keys]
+        self.source.client().execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """Give the slot to the new master, tell everybody, and wait until they know since when.

@@ -22,11 +22,7 @@ impl Group {
         let stream = &consumer.stream;
         let connection = link.ready().await?;
         if connection.is_asking() {
-            // A transaction has to be in one place: the slot will soon have arrived.
-            return Err(Error::Response {
-                context: format!("stream {stream:?}"),
-                reply: "TRYAGAIN its hash slot is on its way to another server".into(),
-            });
+            return Err(slot_on_its_way(stream));
         }
         let in_one_place = |error| in_one_slot(error, stream, &to.stream);
         self.burying = Some(dead.id);
@@ -89,7 +85,15 @@ impl Group {
     }
 }
 
-/// In a cluster a transaction has to do with one hash slot only.
+/// A transaction has to be in one place: the slot will soon have arrived.
+fn slot_on_its_way(stream: &str) -> Error {
+    Error::Response {
+        context: format!("stream {stream:?}"),
+        reply: "TRYAGAIN its hash slot is on its way to another server".into(),
+    }
+}
+
+/// In a cluster a transaction has to do with one hash slot only, and with one server.
 fn in_one_slot(error: Error, stream: &str, dead_letters: &str) -> Error {
     let is_elsewhere = |reply: &str| {
         let code = reply.split(' ').next();
@@ -109,6 +113,8 @@ fn in_one_slot(error: Error, stream: &str, dead_letters: &str) -> Error {
                 ),
             }
         }
+        // The dead letters have gone ahead: the stream itself is here.
+        Error::Response { reply, .. } if reply.starts_with("ASK ") => slot_on_its_way(stream),
         error => error,
     }
 }

@@ -15,13 +15,12 @@ use redis::{Cmd, Value};
 use super::claims::{Origin, pause_after_sweep, pending_of};
 use super::{Group, GroupQuery, PAGE, Phase, Scope, after_id, is_refusal, without_group};
 use crate::command;
-use crate::connection::Slot;
 use crate::decode::{Asked, ChunkBuilder, Decoder, Plan};
 use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
 use crate::read::batch::Part;
 use crate::read::culprit::name_culprit;
-use crate::read::legs::by_slot;
+use crate::read::legs::grouped;
 use crate::read::link::{Link, checked};
 use crate::read::source::{Ask, Pulled, Request, Rows};
 use crate::read::turns::{Joint, Next, Turn, TurnWait, Turns};
@@ -120,23 +119,28 @@ impl Groups {
         self.groups.first().map(Group::group_name)
     }
 
-    /// The same in parts, by the slots of the streams, each with the key of one of
-    /// them; none where all have the same. Nothing may be under way.
-    pub fn deal_out(&mut self, slot_of: impl Fn(&str) -> Slot) -> Vec<(Arc<str>, Self)> {
-        let slots = by_slot(self.groups.iter().map(|group| &*group.key), slot_of);
-        if slots.is_empty() {
+    /// The same in parts, by what the keys of the streams have in common, each with
+    /// the key of one of them; none where that is the same of all. Nothing may be under
+    /// way.
+    pub fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> Vec<(Arc<str>, Self)> {
+        let numbers = grouped(self.groups.iter().map(|group| &*group.key), by);
+        if numbers.is_empty() {
             return Vec::new();
         }
+        // A look that is under way begins anew.
+        let looks_again = self.sweep_begun.map(|_| Instant::now());
+        let next_sweep = self.next_sweep.or(looks_again);
         let groups = std::mem::take(&mut self.groups);
         let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
         let mut parts = Vec::new();
-        for numbers in slots.into_values() {
+        for numbers in numbers {
             let from = numbers
                 .iter()
                 .map(|&number| self.sweep_from[number])
                 .collect();
-            let of_slot = numbers.iter().filter_map(|&number| groups[number].take());
-            let part = Self::of(of_slot.collect(), from, self.plan.clone());
+            let of_part = numbers.iter().filter_map(|&number| groups[number].take());
+            let mut part = Self::of(of_part.collect(), from, self.plan.clone());
+            part.next_sweep = next_sweep;
             if let Some(first) = part.groups.first() {
                 parts.push((first.key.clone(), part));
             }
