@@ -204,6 +204,11 @@ impl Connection {
         self.is_asking = true;
     }
 
+    /// Does so no longer. No reply may be due.
+    pub(crate) fn ask_no_more(&mut self) {
+        self.is_asking = false;
+    }
+
     /// Others have something to do on the same thread: from now on it sleeps until
     /// bytes come.
     pub fn share_the_thread(&mut self) {

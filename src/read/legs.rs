@@ -36,6 +36,7 @@ impl Leg {
             self.decoder.forget_names();
         }
         if !self.source.is_waiting() {
+            self.link.ask_anew();
             self.link.look_round().await;
         }
         self.source
@@ -302,7 +303,10 @@ impl Legs {
     /// Acknowledges them.
     pub async fn pay_acknowledgement(&mut self) -> Result<()> {
         match &mut self.way {
-            Way::One(leg) => leg.source.pay_acknowledgement(&mut leg.link).await,
+            Way::One(leg) => {
+                leg.link.ask_anew();
+                leg.source.pay_acknowledgement(&mut leg.link).await
+            }
             Way::Several(shards) => shards.pay_acknowledgement().await,
         }
     }

@@ -170,6 +170,17 @@ impl Link {
         }
     }
 
+    /// Begins again where the slot belongs, if the last exchange was with the server
+    /// that it is on its way to: what was said of that held for then. By now the slot
+    /// may be on its way back, and that server would take a key that it has not for
+    /// one that is not there. No reply may be due.
+    pub fn ask_anew(&mut self) {
+        if let Some(mut connection) = self.connection.take_if(|made| made.is_asking()) {
+            connection.ask_no_more();
+            connection.keep();
+        }
+    }
+
     /// Gives the connection up if another server is the master now, though this one
     /// answers. No reply may be due. May be cancelled.
     pub async fn look_round(&mut self) {

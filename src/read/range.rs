@@ -88,8 +88,14 @@ impl RangeReader {
         decoder: &mut Decoder,
         wanted: Option<usize>,
     ) -> Result<()> {
+        if !self.is_waiting() {
+            link.ask_anew();
+        }
         let connection = link.ready().await?;
-        while let Some(window) = self.windows.next(wanted) {
+        // One at a time, so that each is asked for where the slot belongs first.
+        while !(connection.is_asking() && self.windows.is_waiting())
+            && let Some(window) = self.windows.next(wanted)
+        {
             let cmd = command::xrange(&self.stream, window.range, window.limit);
             connection.queue(&cmd);
         }
