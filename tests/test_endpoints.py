@@ -187,19 +187,19 @@ def test_a_certificate_that_signed_itself_is_refused_where_another_is_trusted(
 @pytest.mark.parametrize(
     ("host", "dates", "message"),
     [
-        ("elsewhere.example", {}, "not valid for name"),
-        ("localhost", {"begins": -2 * DAY, "ends": -DAY}, "expired"),
-        ("localhost", {"begins": DAY, "ends": 2 * DAY}, "not valid yet"),
+        ("elsewhere.example", (-DAY, DAY), "not valid for name"),
+        ("localhost", (-2 * DAY, -DAY), "expired"),
+        ("localhost", (DAY, 2 * DAY), "not valid yet"),
     ],
 )
 def test_a_certificate_that_signed_itself_is_looked_at_as_any_other(
     make_server: Callable[..., Server],
     files: Files,
     host: str,
-    dates: dict[str, timedelta],
+    dates: tuple[timedelta, timedelta],
     message: str,
 ) -> None:
-    itself = files.sign_itself(host, **dates)
+    itself = files.sign_itself(host, dates)
     server = TlsServer(make_server, files, itself)
     assert message in refused(server.url(user=f":{SECRET}@", ssl_ca_certs=itself[0]))
 

@@ -62,11 +62,12 @@ class Files:
         return str(certificate), str(key)
 
     def sign_itself(
-        self, host: str, *, begins: timedelta = -DAY, ends: timedelta = DAY, ca: bool = True
+        self, host: str, dates: tuple[timedelta, timedelta] = (-DAY, DAY), *, ca: bool = True
     ) -> tuple[str, str]:
         """Files of a certificate that nobody else gave out, and of its key.
 
-        It is that of an authority, as ``openssl req -x509`` makes it, unless ``ca=False``.
+        It is that of an authority, as ``openssl req -x509`` makes it, unless ``ca=False``, and
+        valid between two dates as seen from now.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
@@ -78,8 +79,8 @@ class Files:
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now + begins)
-            .not_valid_after(now + ends)
+            .not_valid_before(now + dates[0])
+            .not_valid_after(now + dates[1])
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
             .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
             .sign(key, hashes.SHA256())
