@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::acknowledge::{EntriesOf, FirstConnect, acknowledge};
 use super::batch::Part;
 use super::legs::{Leg, Maker, Tally};
-use super::note::{Note, Notes};
+use super::note::{About, Note, Notes};
 use super::source::{Ask, Pulled, Rows, Source};
 use crate::connection::Topology;
 use crate::decode::Names;
@@ -55,6 +55,8 @@ pub struct Shards {
     /// Whether it was found out which server has what.
     pub has_map: bool,
     group: Option<String>,
+    /// Whether it was told that entries of other consumers are not claimed.
+    has_told_of_claims: bool,
     pub rows: Rows,
     pub notes: VecDeque<Note>,
     pub names: Names,
@@ -89,6 +91,7 @@ impl Shards {
             next: 0,
             failed: None,
             has_map: false,
+            has_told_of_claims: false,
             rows: Rows::default(),
             notes: notes.into(),
             names: Names::new(&maker.plan),
@@ -274,7 +277,13 @@ impl Shards {
 
     /// Takes what a leg has brought.
     fn take_in(&mut self, leg: &mut Leg) {
-        self.notes.extend(leg.link.take_notes());
+        for note in leg.link.take_notes() {
+            let is_told = note.about == About::Claims
+                && std::mem::replace(&mut self.has_told_of_claims, true);
+            if !is_told {
+                self.notes.push_back(note);
+            }
+        }
         self.deleted.extend(leg.source.take_deleted());
         if !leg.source.is_in_reply() {
             let rows = leg.source.rows(&leg.decoder);
