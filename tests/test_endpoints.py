@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 import polars_redis as redis
 from embedded_redis import free_port
@@ -16,7 +17,7 @@ from polars_redis.exceptions import (
     RedisConnectionError,
 )
 from support.streams import add
-from support.tls import tls_binary
+from support.tls import DAY, tls_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +127,12 @@ def test_a_connection_is_kept_over_tls(tls: TlsServer) -> None:
     assert after["total_connections_received"] == before["total_connections_received"]
 
 
-def test_an_authority_that_is_not_trusted_is_refused(tls: TlsServer) -> None:
-    assert "TLS" in refused(tls.url(ssl_ca_certs="", user=f":{SECRET}@"))
+def test_an_authority_that_is_not_trusted_is_refused(tls: TlsServer, files: Files) -> None:
+    # A system may trust nobody at all.
+    assert "trust" in refused(tls.url(ssl_ca_certs="", user=f":{SECRET}@"))
+    others, _ = files.sign_itself("localhost")
+    message = refused(tls.url(ssl_ca_certs=others, user=f":{SECRET}@"))
+    assert "TLS: the server's certificate was given out by nobody who is trusted" in message
 
 
 def test_another_host_name_is_refused(make_tls: Callable[..., TlsServer]) -> None:
@@ -157,6 +162,48 @@ def test_any_certificate_is_taken_where_that_is_asked_for(
     assert redis.read_stream(url, "events").height == 2
 
 
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("ca", [True, False])
+def test_a_certificate_that_signed_itself_is_taken_where_it_is_trusted(
+    make_server: Callable[..., Server], files: Files, version: str, ca: bool
+) -> None:
+    itself = files.sign_itself("localhost", ca=ca)
+    server = TlsServer(make_server, files, itself, tls_protocols=version)
+    for host in ("localhost", "127.0.0.1"):
+        url = server.url(host, ssl_ca_certs=itself[0])
+        assert redis.read_stream(url, "events")["n"].to_list() == ["1", "2"]
+
+
+def test_a_certificate_that_signed_itself_is_refused_where_another_is_trusted(
+    make_server: Callable[..., Server], files: Files
+) -> None:
+    server = TlsServer(make_server, files, files.sign_itself("localhost"))
+    twin, _ = files.sign_itself("localhost")
+    for trusted in (twin, files.ca):
+        message = refused(server.url(user=f":{SECRET}@", ssl_ca_certs=trusted))
+        assert "authority (CA:TRUE), and is none of those that are trusted" in message
+
+
+@pytest.mark.parametrize(
+    ("host", "dates", "message"),
+    [
+        ("elsewhere.example", (-DAY, DAY), "not valid for name"),
+        ("localhost", (-2 * DAY, -DAY), "expired"),
+        ("localhost", (DAY, 2 * DAY), "not valid yet"),
+    ],
+)
+def test_a_certificate_that_signed_itself_is_looked_at_as_any_other(
+    make_server: Callable[..., Server],
+    files: Files,
+    host: str,
+    dates: tuple[timedelta, timedelta],
+    message: str,
+) -> None:
+    itself = files.sign_itself(host, dates)
+    server = TlsServer(make_server, files, itself)
+    assert message in refused(server.url(user=f":{SECRET}@", ssl_ca_certs=itself[0]))
+
+
 def test_a_server_that_wants_a_certificate_gets_one(
     make_tls: Callable[..., TlsServer], files: Files
 ) -> None:
@@ -166,6 +213,24 @@ def test_a_server_that_wants_a_certificate_gets_one(
     assert redis.read_stream(url, "events").height == 2
     with pytest.raises(RedisConnectionError):
         redis.read_stream(server.url(), "events")
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_key_with_a_passphrase_is_told_from_no_key(
+    tls: TlsServer, files: Files, form: PrivateFormat
+) -> None:
+    certificate, key = files.issue("client", "client.example")
+    encrypted = files.encrypt(key, form)
+    message = refused(tls.url(ssl_certfile=certificate, ssl_keyfile=encrypted))
+    assert f"{encrypted}: the key in it is encrypted" in message
+    assert "has no key" in refused(tls.url(ssl_certfile=certificate, ssl_keyfile=certificate))
+
+
+def test_a_key_of_another_certificate_is_named(tls: TlsServer, files: Files) -> None:
+    certificate, _ = files.issue("client", "client.example")
+    _, key = files.issue("other", "client.example")
+    message = refused(tls.url(ssl_certfile=certificate, ssl_keyfile=key))
+    assert f"{certificate}: is not of the key in {key}" in message
 
 
 def test_a_wrong_password_is_told_from_a_wrong_certificate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import uuid
@@ -288,3 +289,36 @@ def test_many_slots(cluster: Cluster, iterate: Callable[..., Any]) -> None:
     fill(cluster.client(), keys, 1, 2)
     frames = iterate(cluster.url, keys, SCHEMA, 30, count=400)
     assert by_key(frames) == expected(keys, 2)
+
+
+@pytest.fixture
+def worker(cluster: Cluster) -> Iterator[str]:
+    """The URL of the cluster for a user who may read groups and acknowledge, and no more."""
+    name = f"worker-{uuid.uuid4().hex}"
+    rights: dict[str, Any] = {"keys": ["*"], "commands": ["+xreadgroup", "+xack"]}
+    nodes = [node.client() for node in cluster.nodes]
+    try:
+        for node in nodes:
+            node.acl_setuser(name, enabled=True, passwords=["+right"], **rights)
+        yield cluster.url.replace("://", f"://{name}:right@")
+    finally:
+        for node in nodes:
+            node.acl_deluser(name)
+
+
+def test_that_nothing_is_claimed_is_told_once(
+    cluster: Cluster,
+    worker: str,
+    keys: list[str],
+    iterate: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, logger="polars_redis")
+    client = cluster.client()
+    fill(client, keys, 1, 3)
+    for key in keys:
+        client.xgroup_create(key, "g", "0")
+    with iterate(worker, keys, SCHEMA, block_ms=None, **GROUP) as batches:
+        assert by_key(batches) == expected(keys, 3)
+    [warning] = [record.getMessage() for record in caplog.records if "claimed" in record.message]
+    assert "XPENDING" in warning

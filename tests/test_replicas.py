@@ -308,6 +308,29 @@ def test_replicas_that_died(
     assert len([line for line in told() if "replica" in line]) == 1
 
 
+@pytest.mark.parametrize("read_from", ["master", "replica"])
+def test_servers_of_sentinels_that_are_not_there_yet(
+    make_sentinels: Callable[..., Sentinels],
+    iterate: Callable[..., Any],
+    told: Callable[[], list[str]],
+    read_from: str,
+) -> None:
+    """Sentinels that name servers are there, so the servers may be so again."""
+    deployment = make_sentinels(replicas=1, down_after_ms=60_000, appendonly="yes")
+    ids = add_numbered(deployment.master().client(), "events", ["1-0", "2-0"])
+    for server in deployment.servers:
+        server.kill()
+
+    def restart() -> None:
+        wait_until(lambda: any("trying again" in line for line in told()))
+        for server in deployment.servers:
+            server.start()
+
+    batches = iterate(deployment.url(), "events", SCHEMA, block_ms=ROUND_MS, read_from=read_from)
+    with meanwhile(restart):
+        assert next(batches)["_id"].to_list() == ids
+
+
 def test_a_cluster_without_replicas(
     make_cluster: Callable[..., Cluster], told: Callable[[], list[str]]
 ) -> None:

@@ -22,6 +22,7 @@ mod slots;
 mod tls;
 mod topology;
 mod transport;
+mod trust;
 
 use std::io;
 use std::sync::Arc;

@@ -323,14 +323,8 @@ impl Route {
         watching: &[Arc<Address>],
         haste: Haste,
     ) -> Result<Connection> {
-        if self.read_from == ReadFrom::Replica {
-            let shard = Shard {
-                master: sentinels::master(watching, name).await?,
-                replicas: sentinels::replicas(watching, name).await?,
-            };
-            return self.of_shard(&shard, haste).await;
-        }
-        if haste == Haste::TakesKept
+        if self.read_from == ReadFrom::Master
+            && haste == Haste::TakesKept
             && let Some(Known::Master(endpoint)) = known_of(&self.deployment)
             && let Some(connection) = kept::take(&self.server(endpoint))
         {
@@ -339,6 +333,13 @@ impl Route {
         let endpoint = sentinels::master(watching, name).await?;
         self.has_entered = true;
         self.asked = Instant::now();
+        if self.read_from == ReadFrom::Replica {
+            let shard = Shard {
+                replicas: sentinels::replicas(watching, name).await?,
+                master: endpoint,
+            };
+            return self.of_shard(&shard, haste).await;
+        }
         let mut connection = Connection::connect(&self.server(endpoint.clone())).await?;
         check_is_master(&mut connection).await?;
         remember(&self.deployment, Known::Master(endpoint));

@@ -7,17 +7,16 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Error};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::trust::{AnyServer, Roots, Trusted, complaint};
 use crate::address::TlsOptions;
 
 /// One side of a TLS connection.
@@ -65,7 +64,7 @@ impl Session {
         if let Err(error) = self.0.process_new_packets() {
             // The other side learns why, if it can.
             let _ = self.send(socket);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            return Err(in_words(error));
         }
         // An answer that the protocol demands; the next write sends what is left.
         match self.send(socket) {
@@ -104,21 +103,35 @@ fn config(options: &TlsOptions) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let builder = match (options.trusts_anyone, &options.ca_certs) {
-        (true, _) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
-        (false, Some(file)) => builder.with_root_certificates(roots_of(file)?),
-        (false, None) => builder.with_root_certificates(system_roots()),
+    let verifier: Arc<dyn ServerCertVerifier> = match (options.trusts_anyone, &options.ca_certs) {
+        (true, _) => Arc::new(AnyServer(provider)),
+        (false, Some(file)) => Arc::new(Trusted::new(Arc::new(roots_of(file)?), provider)?),
+        (false, None) => Arc::new(Trusted::new(system_roots(), provider)?),
     };
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let Some((certificate, key)) = &options.certificate else {
         return Ok(builder.with_no_client_auth());
     };
-    let key = PrivateKeyDer::from_pem_slice(&contents(key)?)
-        .map_err(|error| no_good(key, &format!("has no key: {error}")))?;
-    let chain = certificates(certificate)?;
-    let config = builder.with_client_auth_cert(chain, key);
-    config.map_err(|error| no_good(certificate, &error.to_string()))
+    let config = builder.with_client_auth_cert(certificates(certificate)?, key_of(key)?);
+    config.map_err(|error| match error {
+        Error::InconsistentKeys(_) => no_good(certificate, &format!("is not of the key in {key}")),
+        error => no_good(certificate, &error.to_string()),
+    })
+}
+
+/// An error of the protocol; with the certificate as what it is about, if it is.
+fn in_words(error: Error) -> io::Error {
+    let complaint = match &error {
+        Error::InvalidCertificate(error) => complaint(error),
+        _ => None,
+    };
+    let kind = io::ErrorKind::InvalidData;
+    match complaint {
+        Some(complaint) => io::Error::new(kind, format!("the server's certificate {complaint}")),
+        None => io::Error::new(kind, error),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -129,23 +142,25 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Those whom the system trusts. They are read once for each process.
-fn system_roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+fn system_roots() -> Arc<Roots> {
+    static ROOTS: OnceLock<Arc<Roots>> = OnceLock::new();
     let read = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
+        Arc::new(Roots::of_readable(
+            rustls_native_certs::load_native_certs().certs,
+        ))
     };
     ROOTS.get_or_init(read).clone()
 }
 
-fn roots_of(file: &str) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
-        let added = roots.add(certificate);
-        added.map_err(|error| no_good(file, &error.to_string()))?;
-    }
-    Ok(roots)
+fn roots_of(file: &str) -> io::Result<Roots> {
+    Roots::of_all(certificates(file)?).map_err(|error| {
+        let reason = match &error {
+            Error::InvalidCertificate(wrong) => complaint(wrong),
+            _ => None,
+        };
+        let reason = reason.map(|reason| format!("a certificate in it {reason}"));
+        no_good(file, &reason.unwrap_or_else(|| error.to_string()))
+    })
 }
 
 fn certificates(file: &str) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -158,51 +173,27 @@ fn certificates(file: &str) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
+fn key_of(file: &str) -> io::Result<PrivateKeyDer<'static>> {
+    let text = contents(file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match is_encrypted(&text) {
+        true => no_good(
+            file,
+            "the key in it is encrypted; a key with a passphrase is not supported",
+        ),
+        false => no_good(file, &format!("has no key: {error}")),
+    })
+}
+
+/// Whether a file has a key with a passphrase, of PKCS #8 or of the older form.
+fn is_encrypted(text: &[u8]) -> bool {
+    let has = |words: &str| memchr::memmem::find(text, words.as_bytes()).is_some();
+    has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED")
+}
+
 fn contents(file: &str) -> io::Result<Vec<u8>> {
     fs::read(file).map_err(|error| no_good(file, &error.to_string()))
 }
 
 fn no_good(file: &str, reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{file}: {reason}"))
-}
-
-/// Takes any server for the right one, as was asked for.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

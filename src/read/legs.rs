@@ -232,7 +232,7 @@ impl Legs {
     pub fn note(&mut self, level: Level, text: String) {
         match &mut self.way {
             Way::One(leg) => leg.link.note(level, text),
-            Way::Several(shards) => shards.notes.push_back(Note { level, text }),
+            Way::Several(shards) => shards.notes.push_back(Note::new(level, text)),
         }
     }
 

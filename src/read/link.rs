@@ -128,7 +128,12 @@ impl Link {
 
     /// Something to tell.
     pub fn note(&mut self, level: Level, text: String) {
-        self.notes.push_back(Note { level, text });
+        self.tell(Note::new(level, text));
+    }
+
+    /// The same, of a kind of its own.
+    pub fn tell(&mut self, note: Note) {
+        self.notes.push_back(note);
     }
 
     /// The connection, made if there is none. May be cancelled.

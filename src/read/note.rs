@@ -13,21 +13,39 @@ pub enum Level {
     Warning,
 }
 
+/// What a [`Note`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Something that happened.
+    Event,
+    /// That entries of other consumers are not claimed: told once, whichever leg of
+    /// a reader finds it first.
+    Claims,
+}
+
 /// Something that users should know though nothing failed: one line in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     pub level: Level,
+    pub(super) about: About,
     /// Holds no secret.
     pub text: String,
 }
 
 impl Note {
+    /// Something happened.
+    pub(super) fn new(level: Level, text: String) -> Self {
+        Self {
+            level,
+            about: About::Event,
+            text,
+        }
+    }
+
     /// Something failed, and is tried again after a pause.
     pub(super) fn of_retry(error: &Error, pause: Duration) -> Self {
-        Self {
-            level: Level::Warning,
-            text: format!("{error}; trying again in {} ms", pause.as_millis()),
-        }
+        let text = format!("{error}; trying again in {} ms", pause.as_millis());
+        Self::new(Level::Warning, text)
     }
 }
 

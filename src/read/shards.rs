@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::acknowledge::{EntriesOf, FirstConnect, acknowledge};
 use super::batch::Part;
 use super::legs::{Leg, Maker, Tally, is_on_its_way};
-use super::note::{Note, Notes};
+use super::note::{About, Note, Notes};
 use super::source::{Ask, Pulled, Rows, Source};
 use crate::connection::Topology;
 use crate::decode::Names;
@@ -58,6 +58,8 @@ pub struct Shards {
     /// What was done by legs whose streams have parted.
     parted: Tally,
     group: Option<String>,
+    /// Whether it was told that entries of other consumers are not claimed.
+    has_told_of_claims: bool,
     pub rows: Rows,
     pub notes: VecDeque<Note>,
     pub names: Names,
@@ -95,6 +97,7 @@ impl Shards {
             failed: None,
             has_map: false,
             parted: Tally::default(),
+            has_told_of_claims: false,
             rows: Rows::default(),
             notes: notes.into(),
             names: Names::new(&maker.plan),
@@ -288,7 +291,13 @@ impl Shards {
 
     /// Takes what a leg has brought.
     fn take_in(&mut self, leg: &mut Leg) {
-        self.notes.extend(leg.link.take_notes());
+        for note in leg.link.take_notes() {
+            let is_told = note.about == About::Claims
+                && std::mem::replace(&mut self.has_told_of_claims, true);
+            if !is_told {
+                self.notes.push_back(note);
+            }
+        }
         self.deleted.extend(leg.source.take_deleted());
         if !leg.source.is_in_reply() {
             let rows = leg.source.rows(&leg.decoder);

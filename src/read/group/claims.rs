@@ -12,7 +12,7 @@ use crate::entry_id::{EntryId, IdRange};
 use crate::error::{Error, Result};
 use crate::read::expect;
 use crate::read::link::Link;
-use crate::read::note::Level;
+use crate::read::note::{About, Level, Note};
 use crate::read::source::{Ask, Pulled, Request};
 
 /// How often stale entries are looked for, at the most and at the least.
@@ -151,14 +151,15 @@ impl Group {
 
     pub(super) fn never_sweep(&mut self, link: &mut Link, reply: &str) {
         let Consumer { stream, group, .. } = &self.query.consumer;
-        link.note(
-            Level::Warning,
-            format!(
+        link.tell(Note {
+            level: Level::Warning,
+            about: About::Claims,
+            text: format!(
                 "stream {stream:?}, group {group:?}: entries of other consumers are not \
                  claimed, which takes XPENDING with IDLE (Redis 6.2) and XCLAIM: {}",
                 link.deployment().redact(reply)
             ),
-        );
+        });
         self.query.claim_idle = None;
         self.next_sweep = None;
         self.claims.clear();

@@ -211,10 +211,8 @@ impl Feeds {
         if self.lines.iter().any(Feed::is_interrupted) {
             let text = "the subscription was lost and not made again in time; messages that \
                         were published meanwhile were missed";
-            self.notes.push_back(Note {
-                level: Level::Warning,
-                text: text.to_owned(),
-            });
+            self.notes
+                .push_back(Note::new(Level::Warning, text.to_owned()));
         }
     }
 
