@@ -49,6 +49,14 @@ impl Leg {
         self.source.lost(&mut self.link, &mut self.decoder);
     }
 
+    /// What was done last failed: what becomes of what was under way.
+    pub fn failed(&mut self, error: &Error) {
+        match is_on_its_way(error) {
+            true => self.source.refused(&mut self.link, &mut self.decoder),
+            false => self.lost(),
+        }
+    }
+
     /// Its streams by what their keys have in common, each part with the key of one of
     /// them; none where that is the same of all. Nothing may be under way.
     pub fn deal_out<K: Ord>(&mut self, by: impl Fn(&str) -> K) -> Vec<(Arc<str>, Source)> {
@@ -158,7 +166,7 @@ impl Legs {
     pub fn failed(&mut self, error: Error) -> Result<()> {
         match &mut self.way {
             Way::One(leg) => {
-                leg.lost();
+                leg.failed(&error);
                 if is_on_its_way(&error) && self.deal_out(str::to_owned) {
                     return Ok(());
                 }

@@ -316,7 +316,7 @@ impl Shards {
         let Some(mut leg) = self.legs[number].leg.take() else {
             return Err(error);
         };
-        leg.lost();
+        leg.failed(&error);
         if is_on_its_way(&error) {
             let sources = leg.deal_out(str::to_owned);
             if !sources.is_empty() {

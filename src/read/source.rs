@@ -214,6 +214,11 @@ impl Source {
         delegate!(self, source => source.lost(link, decoder));
     }
 
+    /// The server has not done what was asked, as the stream is elsewhere for now.
+    pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        delegate!(self, source => source.refused(link, decoder));
+    }
+
     /// The rows that are here. No reply may have come in part.
     pub fn rows(&mut self, decoder: &Decoder) -> &mut Rows {
         delegate!(self, source => source.rows(decoder))

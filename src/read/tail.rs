@@ -289,6 +289,16 @@ impl Tail {
         }
     }
 
+    /// The server has not done what was asked: it will be asked for again.
+    pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        if let Phase::Follow(follow) = &mut self.phase
+            && follow.request.take().is_some()
+        {
+            decoder.abandon(&mut follow.rows);
+        }
+        self.lost(link, decoder);
+    }
+
     /// What was under way failed, or nobody waits for it any more: it will be
     /// asked for again, without what was decoded whole.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {

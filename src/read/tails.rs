@@ -354,6 +354,14 @@ impl Tails {
         Ok(())
     }
 
+    /// The server has not done what was asked: it will be asked for again.
+    pub fn refused(&mut self, _: &mut Link, decoder: &mut Decoder) {
+        if let Some((turn, _)) = self.request.take() {
+            decoder.abandon(&mut self.builder);
+            self.turns.put_back(turn);
+        }
+    }
+
     /// What was under way failed, or nobody waits for it any more: it will be
     /// asked for again, without what was decoded whole.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {

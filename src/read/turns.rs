@@ -19,6 +19,7 @@ pub struct Turn {
     pub wait: TurnWait,
     /// Entries that would be enough, of all of them together.
     budget: usize,
+    is_of_busy: bool,
 }
 
 /// How long the server may wait where these streams have nothing.
@@ -137,6 +138,7 @@ impl Turns {
             count,
             wait,
             budget,
+            is_of_busy,
         })
     }
 
@@ -160,6 +162,19 @@ impl Turns {
             true => self.silent + turn.streams.len(),
             false => 0,
         };
+    }
+
+    /// The server has not done what was asked: whoever had the turn has it next.
+    pub fn put_back(&mut self, turn: Turn) {
+        let queue = match turn.is_of_busy {
+            true => &mut self.busy,
+            false => &mut self.quiet,
+        };
+        turn.streams
+            .into_iter()
+            .rev()
+            .for_each(|stream| queue.push_front(stream));
+        self.busy_were_last = !turn.is_of_busy;
     }
 
     /// There was no reply, or not all of it: the streams of the turn are busy. The

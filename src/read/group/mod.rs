@@ -502,6 +502,22 @@ impl Group {
         missing
     }
 
+    /// The server has not done what was asked: it will be asked for again.
+    pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        if self.burying.is_some() {
+            // That was more than one command.
+            return self.lost(link, decoder);
+        }
+        let Some((kind, _)) = self.request.take() else {
+            return;
+        };
+        decoder.abandon(&mut self.builder);
+        if let Kind::Claim(taken) = kind {
+            let taken = taken.into_iter().rev();
+            taken.for_each(|pending| self.claims.push_front(pending));
+        }
+    }
+
     /// What was under way failed, or nobody waits for it any more. The server
     /// may have assigned entries that never came.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {

@@ -503,6 +503,18 @@ impl Groups {
         entries
     }
 
+    /// The server has not done what was asked: it will be asked for again.
+    pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        if let Some(number) = self.active {
+            self.groups[number].refused(link, decoder);
+            self.end_alone();
+        }
+        if let Some((turn, _)) = self.request.take() {
+            decoder.abandon(&mut self.builder);
+            self.turns.put_back(turn);
+        }
+    }
+
     /// What was under way failed, or nobody waits for it any more. The server may
     /// have assigned entries that never came.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
