@@ -16,7 +16,7 @@ import pytest
 import redis as redis_py
 
 import polars_redis
-from polars_redis.exceptions import DecodeError
+from polars_redis.exceptions import DecodeError, RedisConnectionError
 from support.iterators import (
     KINDS,
     connections_of,
@@ -24,6 +24,7 @@ from support.iterators import (
     meanwhile,
     named,
     rows_in_a_storm,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -322,3 +323,25 @@ def test_that_nothing_is_claimed_is_told_once(
         assert by_key(batches) == expected(keys, 3)
     [warning] = [record.getMessage() for record in caplog.records if "claimed" in record.message]
     assert "XPENDING" in warning
+
+
+def test_who_asks_again_begins_anew_with_all_of_them(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(appendonly=True, appendfsync="always")
+    node = cluster.nodes[2]
+    keys = [cluster.key_of(node, f"{n}") for n in range(8)] + [cluster.key_of(cluster.nodes[0])]
+    fill(cluster.client(), keys, 1, 1)
+    with iterating("sync") as iterate:
+        frames = iterate(cluster.url, keys, SCHEMA, block_ms=100, reconnect_timeout_ms=500)
+        found = []
+        while sum(df.height for df in found) < len(keys):
+            found.append(next(frames))
+        node.kill()
+        with pytest.raises(RedisConnectionError, match=str(node.port)):
+            found += frames
+        node.restart()
+        wait_until(lambda: all(map(cluster.is_ok, cluster.nodes)))
+        fill(cluster.client(), keys, 2, 2)
+        # What else was tried in vain while it was away is no matter any more.
+        while sum(df.height for df in found) < 2 * len(keys):
+            found.append(next(frames))
+    assert by_key(found) == expected(keys, 2)

@@ -505,6 +505,10 @@ class Cluster(Deployment):
         msg = f"nobody has slot {slot}"
         raise ServerError(msg)
 
+    def is_ok(self, node: Server) -> bool:
+        """Tell whether a node thinks that all slots are served."""
+        return b"cluster_state:ok" in _raw(_cluster(node, "INFO"))
+
     def key_of(self, node: Server, name: str = "events") -> str:
         """A key that a master has or would have, by the tag in it."""
         return next(key for n in count() if self.node_of(key := f"{name}:{{{n}}}") is node)
@@ -549,7 +553,7 @@ class Cluster(Deployment):
 
         def is_over() -> bool:
             return all(
-                self.owner(slot, other) is not node and self._is_ok(other)
+                self.owner(slot, other) is not node and self.is_ok(other)
                 for other in self._alive()
                 for slot in slots
             )
@@ -559,7 +563,7 @@ class Cluster(Deployment):
     def wait_until_down(self) -> None:
         """Wait until every node knows that slots were lost, and serves nobody."""
         for node in self._alive():
-            self._wait("a node knows what was lost", lambda n: not self._is_ok(n), node)
+            self._wait("a node knows what was lost", lambda n: not self.is_ok(n), node)
 
     # -- how it comes up -------------------------------------------------------
 
@@ -591,10 +595,7 @@ class Cluster(Deployment):
         shards = self._shards(node)
         replicas = sum(len(ports) - 1 for _, _, ports in shards)
         whole = len(shards) == self._masters and replicas == self._masters * self._replicas
-        return whole and self._is_ok(node)
-
-    def _is_ok(self, node: Server) -> bool:
-        return b"cluster_state:ok" in _raw(_cluster(node, "INFO"))
+        return whole and self.is_ok(node)
 
     def _alive(self) -> list[Server]:
         return [node for node in self.nodes if node.running]
