@@ -117,6 +117,11 @@ def _offset(server: Server) -> int:
     return int(told.get("slave_repl_offset", told["master_repl_offset"]))
 
 
+def _has(server: Server, due: int) -> bool:
+    """Tell whether a replica has so much of its master's writes."""
+    return _offset(server) >= due
+
+
 def impatient(server: Server) -> redis.Redis:
     """A client that tries once, as whoever uses it knows better where to try again."""
     once = Retry(NoBackoff(), 0)
@@ -216,7 +221,7 @@ class Replicated(Deployment):
         """Wait until every replica has what the master has now."""
         due = _offset(self.master())
         for replica in self.replicas:
-            self._wait("a replica has caught up", lambda r: _offset(r) >= due, replica)
+            self._wait("a replica has caught up", _has, replica, due)
 
     def url(self, **parameters: str) -> str:
         """The URL of the master, by TLS if it speaks that."""
@@ -544,6 +549,13 @@ class Cluster(Deployment):
         node.kill()
         return slots
 
+    def wait_caught_up(self) -> None:
+        """Wait until every replica has what its master has now."""
+        for master in self.masters:
+            due = _offset(master)
+            for replica in self.replicas_of(master):
+                self._wait("a replica has caught up", _has, replica, due)
+
     def wait_until_failed_over(self, node: Server, slots: Iterable[int]) -> None:
         """Wait until others have the slots that a node had, and every node knows that."""
 
@@ -626,14 +638,19 @@ class Migration:
         _cluster(self.source, "SETSLOT", self.slot, "MIGRATING", _node_id(self.target))
         return self
 
-    def move_keys(self) -> Migration:
-        """Move every key of the slot; it is still the old master's."""
-        login = ["AUTH", self.cluster.password] if self.cluster.password else []
-        client = self.source.client()
+    def move_keys(self, some: Iterable[str] | None = None) -> Migration:
+        """Move every key of the slot, or some of them; it is still the old master's."""
+        if some is not None:
+            self._move(some)
+            return self
         while keys := _cluster(self.source, "GETKEYSINSLOT", self.slot, 100):
-            words = [HOST, self.target.port, "", 0, int(PATIENCE * 1000), *login, "KEYS", *keys]
-            client.execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
+            self._move(keys)
         return self
+
+    def _move(self, keys: Iterable[Any]) -> None:
+        login = ["AUTH", self.cluster.password] if self.cluster.password else []
+        words = [HOST, self.target.port, "", 0, int(PATIENCE * 1000), *login, "KEYS", *keys]
+        self.source.kept_client().execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """Give the slot to the new master, tell everybody, and wait until they know since when.
