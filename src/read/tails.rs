@@ -266,7 +266,8 @@ impl Tails {
                 let keys = self.streams.iter().map(|stream| &*stream.key);
                 let context = several(keys.clone());
                 let error = failure.of_several(context, decoder.stream(), connection);
-                return Err(name_culprit(connection, keys, error).await);
+                let of_one = |key: &str| command::xread(key, EntryId::MAX, 1, None);
+                return Err(name_culprit(connection, keys, of_one, error).await);
             }
         };
         link.succeeded();
