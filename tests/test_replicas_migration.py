@@ -35,6 +35,9 @@ STAYING = {f"s:{n:02}": n for n in (1, 2, 5, 100, 1500)}
 GONE = list(MOVING)[::2]
 #: A stream that is alone in its slot, and has gone ahead too.
 ALONE = "s:{alone}"
+#: Streams with long gaps between few entries, one that stays and one that has gone ahead.
+GAPPY = ["gappy:{moving}:stays", "gappy:{moving}:goes"]
+GAPPY_IDS = [f"{burst * 10**6 + n}-0" for burst in range(1, 40) for n in range(burst * 7)]
 #: A stream that is nowhere, in the slot that moves.
 NOWHERE = "s:{moving}:nowhere"
 
@@ -71,7 +74,9 @@ def half(own_servers: None) -> Iterator[Cluster]:
     """A cluster with a slot of which half is moved, and one of which all is. Not to be written."""
     with Cluster(masters=3, replicas=1) as cluster:
         fill(cluster, MOVING | STAYING | {ALONE: 300})
-        move_some(cluster, GONE)
+        for key in GAPPY:
+            add_numbered(cluster.node_of(key).kept_client(), key, GAPPY_IDS)
+        move_some(cluster, [*GONE, GAPPY[1]])
         move_some(cluster, [ALONE])
         yield cluster
 
@@ -113,6 +118,26 @@ def test_one_stream(half: Cluster, key: str) -> None:
     assert scan.collect()["_id"].to_list() == ids
     parts = redis.split_stream(half.url, key, 3, SCHEMA, **REPLICA)
     assert sum(part.collect().height for part in parts) == entries
+
+
+@pytest.mark.parametrize("key", GAPPY)
+def test_long_gaps_are_no_end(half: Cluster, key: str, iterate: Callable[..., Any]) -> None:
+    whole = redis.read_stream(half.url, key, SCHEMA)
+    assert whole["_id"].to_list() == GAPPY_IDS
+    for start, end in [
+        (0, 10**9),
+        (0, 30 * 10**6 - 1),
+        (5 * 10**6 + 20, 20 * 10**6 - 9),
+        (300, 900),
+    ]:
+        expected = whole.filter(pl.col("_ts").is_between(start, end))
+        bounds: dict[str, Any] = {"start_id": start, "end_id": end, **REPLICA}
+        assert_frame_equal(redis.read_stream(half.url, key, SCHEMA, **bounds), expected)
+        scan = redis.scan_stream(half.url, key, SCHEMA, **bounds)
+        assert_frame_equal(scan.collect(engine="streaming"), expected)
+        assert_frame_equal(scan.head(50).collect(), expected.head(50))
+        frames = iterate(half.url, key, SCHEMA, 100, block_ms=None, **bounds)
+        assert ids_of(frames) == expected["_id"].to_list()
 
 
 def test_what_is_known_of_streams(half: Cluster) -> None:
