@@ -37,6 +37,7 @@ RIGHTS = {
     "worker": "+xreadgroup +xack",
     "maker": "+xreadgroup +xack +xgroup|create",
     "acker": "+xack",
+    "lister": "+xread +xreadgroup",
     "prober": "+xrange +xinfo|stream +xrevrange",
 }
 
@@ -337,6 +338,39 @@ def test_a_user_who_may_do_nothing_is_told_what_is_missing(guarded: Guarded, nam
 def test_a_key_that_a_user_may_not_read_is_told(guarded: Guarded, name: str) -> None:
     with pytest.raises(ResponseError, match=r"NOPERM.*key"):
         ASKED[name](guarded.url("prober"), "others")
+
+
+@pytest.mark.parametrize("options", [{}, GROUP], ids=["plain", "group"])
+def test_a_stream_of_a_list_that_a_user_may_not_read_is_named(
+    guarded: Guarded, iterate: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    keys = [f"events:{n}" for n in range(20)]
+    forbidden = "others:7"
+    for key in [*keys, forbidden]:
+        add_numbered(guarded.client, key, ["1-0"])
+        guarded.client.xgroup_create(key, "g", "0")
+    url = guarded.url("lister")
+    mixed = [*keys[:7], forbidden, *keys[7:]]
+    for block_ms in (None, 100):
+        batches = iterate(url, mixed, SCHEMA, block_ms=block_ms, **options)
+        with pytest.raises(ResponseError, match=f'^stream "{forbidden}": NOPERM') as raised:
+            next(batches)
+        assert SECRET not in str(raised.value)
+    # To find out has taken nothing from anybody.
+    batches = iterate(url, keys, SCHEMA, block_ms=None, **options)
+    assert sum(df.height for df in batches) == len(keys)
+
+
+@pytest.mark.parametrize("options", [{}, GROUP], ids=["plain", "group"])
+def test_a_command_that_is_forbidden_is_of_no_stream(
+    guarded: Guarded, options: dict[str, Any]
+) -> None:
+    keys = ["events:1", "events:2"]
+    for key in keys:
+        guarded.client.xgroup_create(key, "g", "0", mkstream=True)
+    batches = redis.iter_stream(guarded.url("ranger"), keys, block_ms=None, **options)
+    with pytest.raises(ResponseError, match=r'^streams "events:1", "events:2": NOPERM.*xread'):
+        next(batches)
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -26,6 +26,8 @@ pub struct Route {
     deployment: Arc<Deployment>,
     slot: Slot,
     read_from: ReadFrom,
+    /// Whether replicas are passed over, though they are to be read from.
+    passes_replicas: bool,
     /// Where the server that was asked last sends us.
     redirect: Option<Redirect>,
     /// Something to tell of the connection that was made last.
@@ -46,6 +48,7 @@ impl Route {
             deployment,
             slot,
             read_from,
+            passes_replicas: false,
             redirect: None,
             told: None,
             has_entered: false,
@@ -71,6 +74,11 @@ impl Route {
         let is_another = slot != self.slot;
         self.slot = slot;
         is_another && self.is_in_cluster()
+    }
+
+    /// Passes replicas over from now on, or does not; whether that is a change.
+    pub(crate) fn pass_replicas(&mut self, passes: bool) -> bool {
+        std::mem::replace(&mut self.passes_replicas, passes) != passes
     }
 
     /// Whether the deployment is known to be a cluster.
@@ -267,9 +275,10 @@ impl Route {
 
     /// Connects to the master of a shard, or to one of its replicas.
     async fn of_shard(&mut self, shard: &Shard, haste: Haste) -> Result<Connection> {
-        let replicas = match self.read_from {
-            ReadFrom::Master => &[],
-            ReadFrom::Replica => shard.replicas.as_slice(),
+        let wants_replica = self.read_from == ReadFrom::Replica && !self.passes_replicas;
+        let replicas = match wants_replica {
+            false => &[],
+            true => shard.replicas.as_slice(),
         };
         let is_in_cluster = self.is_in_cluster();
         let mut reason = None;
@@ -288,7 +297,7 @@ impl Route {
             }
         }
         let master = self.server(shard.master.clone());
-        if self.read_from == ReadFrom::Replica {
+        if wants_replica {
             let peer = master.peer();
             let reason = reason.map_or_else(String::new, |error| format!(" ({error})"));
             self.told = Some(format!(

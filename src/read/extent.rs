@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue, Value};
 
+use super::link::Link;
+use super::scan::RETRY_BUDGET;
 use crate::command;
 use crate::connection::{Connection, error_text};
+use crate::deployment::ReadFrom;
 use crate::entry_id::{EntryId, IdRange, Start};
 use crate::error::{Error, Result};
 
@@ -15,6 +18,8 @@ use crate::error::{Error, Result};
 pub struct Extent {
     /// No entry is outside of it; `None` if there are no entries.
     range: Option<IdRange>,
+    /// Whether the server shows nothing of it.
+    pub is_missing: bool,
     /// No entry that comes will have an ID up to this one.
     pub passed: EntryId,
     /// How many IDs hold one entry on average; not always known.
@@ -54,32 +59,107 @@ pub async fn extent(connection: &mut Connection, stream: &str) -> Result<Extent>
     Ok(extents(connection, &[stream]).await?.remove(0))
 }
 
+/// The same of the server that a link leads to. What a cluster's replica does not have
+/// is asked of its master, where the link leads from then on.
+pub async fn extent_along(link: &mut Link, stream: &str) -> Result<Extent> {
+    let found = extent(link.ready().await?, stream).await?;
+    if !found.is_missing || !link.turn_to_master() {
+        return Ok(found);
+    }
+    extent(link.ready().await?, stream).await
+}
+
+/// The same of several streams, of which each may be on its way to another server: it
+/// is asked there. The link leads where it did.
+pub async fn extents_along(link: &mut Link, streams: &[&str]) -> Result<Vec<Extent>> {
+    let mut found = shown(link.ready().await?, streams).await?;
+    let is_missing = |at: &usize| matches!(found.get(*at), Some(Shown::Here(e)) if e.is_missing);
+    let missing: Vec<usize> = (0..streams.len()).filter(is_missing).collect();
+    if !missing.is_empty() && link.turn_to_master() {
+        let keys: Vec<&str> = missing.iter().map(|&at| streams[at]).collect();
+        let by_master = shown(link.ready().await?, &keys).await?;
+        missing
+            .iter()
+            .zip(by_master)
+            .for_each(|(&at, by_master)| found[at] = by_master);
+        link.turn_back();
+    }
+    let mut extents = Vec::with_capacity(streams.len());
+    for (&stream, shown) in streams.iter().zip(found) {
+        extents.push(match shown {
+            Shown::Here(extent) => extent,
+            Shown::OnItsWay(_) => extent_elsewhere(link, stream).await?,
+        });
+    }
+    Ok(extents)
+}
+
+/// Finds it out wherever the stream is.
+async fn extent_elsewhere(link: &Link, stream: &str) -> Result<Extent> {
+    let deployment = link.deployment().clone();
+    let mut own = Link::new(deployment, stream, ReadFrom::Master, RETRY_BUDGET);
+    own.expect_server();
+    loop {
+        match extent_along(&mut own, stream).await {
+            Ok(extent) => {
+                own.keep();
+                return Ok(extent);
+            }
+            Err(error) => own.failed(error)?,
+        }
+    }
+}
+
 /// The same for several streams, which are asked for at once.
 pub async fn extents(connection: &mut Connection, streams: &[&str]) -> Result<Vec<Extent>> {
+    let found = shown(connection, streams).await?.into_iter();
+    let here = found.map(|shown| match shown {
+        Shown::Here(extent) => Ok(extent),
+        Shown::OnItsWay(error) => Err(error),
+    });
+    here.collect()
+}
+
+/// What a server shows of a stream.
+enum Shown {
+    Here(Extent),
+    /// It says who has it, for now.
+    OnItsWay(Error),
+}
+
+async fn shown(connection: &mut Connection, streams: &[&str]) -> Result<Vec<Shown>> {
     let begun = Instant::now();
     let infos: Vec<_> = streams.iter().map(|s| command::stream_info(s)).collect();
     let replies = connection.query_all(&infos).await?;
     let round_trip = begun.elapsed();
-    let mut extents = Vec::with_capacity(streams.len());
+    let mut found = Vec::with_capacity(streams.len());
     for (&stream, reply) in streams.iter().zip(replies) {
         let mut extent = Extent {
             range: None,
+            is_missing: false,
             passed: EntryId::MIN,
             density: None,
             round_trip,
         };
         let is_known = match error_text(&reply) {
             None => extent.learn(reply).is_some(),
-            Some(text) if text.starts_with("ERR no such key") => true,
+            Some(text) if text.starts_with("ERR no such key") => {
+                extent.is_missing = true;
+                true
+            }
             Some(text) if is_forbidden(&text) => false,
+            Some(text) if text.starts_with("ASK ") => {
+                found.push(Shown::OnItsWay(failed(connection, stream, &text)));
+                continue;
+            }
             Some(text) => return Err(failed(connection, stream, &text)),
         };
         if !is_known {
             extent.look(connection, stream).await?;
         }
-        extents.push(extent);
+        found.push(Shown::Here(extent));
     }
-    Ok(extents)
+    Ok(found)
 }
 
 /// Whether a user may not run a command, or the server does not know it.
@@ -126,6 +206,7 @@ impl Extent {
             Some(text) if is_forbidden(&text) => last_by_halving(connection, stream).await?,
             Some(text) => return Err(failed(connection, stream, &text)),
         };
+        self.is_missing = last.is_none();
         self.range = last.and_then(|last| IdRange::new(EntryId::MIN, last));
         self.passed = last.unwrap_or(EntryId::MIN);
         Ok(())

@@ -96,7 +96,7 @@ pub async fn stream_info(
     let asked = routes.map(|(route, keys)| {
         let mut link = Link::along(route, RETRY_BUDGET);
         link.expect_server();
-        ask_over(link, keys, Line::ToServer(read_from), notes)
+        ask_over(link, keys, Line::ToServer, notes)
     });
     let told = try_join_all(asked).await?.into_iter().flatten();
     let mut told: Vec<StreamInfo> = told.collect();
@@ -111,7 +111,7 @@ enum Line {
     ToStream,
     /// To a server that had the streams a moment ago: one that is none any more is
     /// passed over, and one that is elsewhere now is asked about there.
-    ToServer(ReadFrom),
+    ToServer,
 }
 
 /// Asks about streams, over one link.
@@ -133,65 +133,76 @@ async fn ask_all(
     notes: &Notes,
 ) -> Result<Vec<StreamInfo>> {
     let mut told = Vec::with_capacity(streams.len());
+    let mut missing = Vec::new();
     for piece in streams.chunks(PIECE) {
-        let (mut here, elsewhere) = loop {
+        let mut described = loop {
             match describe(link, piece, line).await {
                 Ok(described) => break described,
                 Err(error) => link.failed(error)?,
             }
         };
         link.succeeded();
-        told.append(&mut here);
-        if let Line::ToServer(read_from) = line {
-            for stream in elsewhere {
-                let deployment = link.deployment().clone();
-                let own = Link::new(deployment, &stream, read_from, RETRY_BUDGET);
-                let streams = [stream];
-                let asked = ask_over(own, &streams, Line::ToStream, notes);
-                told.append(&mut Box::pin(asked).await?);
-            }
+        told.append(&mut described.here);
+        missing.append(&mut described.missing);
+        for stream in described.elsewhere {
+            let deployment = link.deployment().clone();
+            // A replica may not have what has come.
+            let own = Link::new(deployment, &stream, ReadFrom::Master, RETRY_BUDGET);
+            let streams = [stream];
+            let asked = ask_over(own, &streams, Line::ToStream, notes);
+            told.append(&mut Box::pin(asked).await?);
         }
+    }
+    if !missing.is_empty() && link.turn_to_master() {
+        let asked = ask_all(link, &missing, line, notes);
+        told.append(&mut Box::pin(asked).await?);
     }
     link.keep();
     Ok(told)
 }
 
-/// Asks about some streams, in two round trips: those that are there, and the keys
-/// that are elsewhere.
-async fn describe(
-    link: &mut Link,
-    streams: &[Arc<str>],
-    line: Line,
-) -> Result<(Vec<StreamInfo>, Vec<Arc<str>>)> {
+/// What a server has shown of some streams.
+#[derive(Default)]
+struct Described {
+    here: Vec<StreamInfo>,
+    /// Keys that it does not have.
+    missing: Vec<Arc<str>>,
+    /// Keys of which it says that another server has them.
+    elsewhere: Vec<Arc<str>>,
+}
+
+/// Asks about some streams, in two round trips.
+async fn describe(link: &mut Link, streams: &[Arc<str>], line: Line) -> Result<Described> {
+    let mut described = Described::default();
     if streams.is_empty() {
-        return Ok(Default::default());
+        return Ok(described);
     }
     let cmds: Vec<Cmd> = streams
         .iter()
         .flat_map(|stream| [command::stream_info(stream), command::group_info(stream)])
         .collect();
     let mut replies = link.ready().await?.query_all(&cmds).await?.into_iter();
-    let (mut told, mut elsewhere) = (Vec::with_capacity(streams.len()), Vec::new());
     for stream in streams {
         let (Some(about), Some(groups)) = (replies.next(), replies.next()) else {
             break;
         };
         let refused = [&about, &groups].into_iter().find_map(error_text);
         match (line, refused) {
-            (Line::ToServer(_), Some(text)) if is_elsewhere(&text) => {
-                elsewhere.push(stream.clone());
+            (Line::ToServer, Some(text)) if is_elsewhere(&text) => {
+                described.elsewhere.push(stream.clone());
                 continue;
             }
-            (Line::ToServer(_), Some(text)) if is_no_stream(&text) => continue,
+            (Line::ToServer, Some(text)) if is_no_stream(&text) => continue,
             _ => {}
         }
         let of = Subject { stream, link };
-        if let (Some(about), Some(groups)) = (of.told(about)?, of.told(groups)?) {
-            told.push(of.stream(about, groups)?);
+        match (of.told(about)?, of.told(groups)?) {
+            (Some(about), Some(groups)) => described.here.push(of.stream(about, groups)?),
+            _ => described.missing.push(stream.clone()),
         }
     }
-    add_consumers(link, &mut told).await?;
-    Ok((told, elsewhere))
+    add_consumers(link, &mut described.here).await?;
+    Ok(described)
 }
 
 /// Asks about the consumers of all groups; a group that is gone is left out.

@@ -91,6 +91,31 @@ impl Link {
         }
     }
 
+    /// Whether the server is a replica of a cluster, which does not know of slots that
+    /// are on their way: what has gone ahead to another server it just does not have.
+    pub fn is_at_replica(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| connection.address().is_replica)
+    }
+
+    /// Leads to the master of such a replica from now on; whether it was at one. No
+    /// reply may be due.
+    pub fn turn_to_master(&mut self) -> bool {
+        let is_at_replica = self.is_at_replica();
+        if is_at_replica {
+            self.keep();
+            self.route.pass_replicas(true);
+        }
+        is_at_replica
+    }
+
+    /// Leads to replicas again, if they are to be read from. No reply may be due.
+    pub fn turn_back(&mut self) {
+        if self.route.pass_replicas(false) {
+            self.keep();
+        }
+    }
+
     /// The server was there before: that it cannot be reached now may pass.
     pub fn expect_server(&mut self) {
         self.was_connected = true;

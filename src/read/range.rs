@@ -25,6 +25,10 @@ pub struct RangeReader {
     runs: Runs,
     /// Bytes that had been decoded when the reply that is due began to be.
     in_reply: Option<u64>,
+    /// Windows in which a replica of a cluster has shown nothing since it last showed
+    /// an entry: the stream may have gone ahead to another server, with a slot that is
+    /// on its way, of which only the master knows.
+    doubtful: Vec<IdRange>,
     /// The first entry that does not fit. Nothing after it is read.
     misfit: Option<Box<DecodeError>>,
     /// Whether few entries are wanted, so that they are here in a moment.
@@ -40,6 +44,7 @@ impl RangeReader {
             runs: Runs::new(windows.start(), CHUNK_ROWS),
             windows,
             in_reply: None,
+            doubtful: Vec::new(),
             misfit: None,
             is_short: false,
         }
@@ -47,7 +52,7 @@ impl RangeReader {
 
     /// Whether there is nothing more to ask for.
     pub fn is_finished(&self) -> bool {
-        self.windows.is_finished()
+        self.windows.is_finished() && self.doubtful.is_empty()
     }
 
     /// Whether a reply is due, or has come in part.
@@ -60,9 +65,13 @@ impl RangeReader {
         self.in_reply.is_none() && self.runs.is_empty()
     }
 
-    /// Rows at hand, from the first on.
+    /// Rows at hand, from the first on; none, as long as there is a doubt about what
+    /// lies between them.
     pub fn rows(&self) -> usize {
-        self.runs.rows_from_first()
+        match self.doubtful.is_empty() {
+            true => self.runs.rows_from_first(),
+            false => 0,
+        }
     }
 
     /// About how many rows are taken at a time.
@@ -90,6 +99,10 @@ impl RangeReader {
     ) -> Result<()> {
         if !self.is_waiting() {
             link.ask_anew();
+        }
+        if self.windows.is_finished() && !self.doubtful.is_empty() {
+            link.turn_to_master();
+            self.ask_again();
         }
         let connection = link.ready().await?;
         // One at a time, so that each is asked for where the slot belongs first.
@@ -139,10 +152,25 @@ impl RangeReader {
             bytes: (decoder.bytes() - begun) as usize,
             ids: decoder.ids(),
         };
+        if entries > 0 {
+            // It was there all the time.
+            self.doubtful.clear();
+        }
         if let Some(covered) = self.windows.replied(reply) {
             self.runs.cover(covered);
+            if entries == 0 && connection.address().is_replica {
+                self.doubtful.push(covered);
+            }
         }
         Ok(())
+    }
+
+    /// What there is a doubt about is asked for again.
+    fn ask_again(&mut self) {
+        for range in std::mem::take(&mut self.doubtful) {
+            self.runs.uncover(range);
+            self.windows.ask_again(range);
+        }
     }
 
     /// An entry does not fit: the read ends before it, once all before it is
@@ -182,5 +210,10 @@ impl RangeReader {
             decoded = None;
         }
         self.windows.lost(decoded);
+        match decoded {
+            Some(_) => self.doubtful.clear(),
+            // It may be another server that answers next.
+            None => self.ask_again(),
+        }
     }
 }

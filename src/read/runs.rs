@@ -133,6 +133,18 @@ impl Runs {
             run.next = covered.end().next();
         }
     }
+
+    /// The IDs of `covered`, in which nothing was found, and those after them in their
+    /// run, in which nothing was either, have not been read after all.
+    pub fn uncover(&mut self, covered: IdRange) {
+        let start = covered.start();
+        let at = self.runs.partition_point(|run| run.start <= start);
+        if let Some(run) = at.checked_sub(1).and_then(|at| self.runs.get_mut(at))
+            && run.next.is_none_or(|next| next > start)
+        {
+            run.next = Some(start);
+        }
+    }
 }
 
 impl Run {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Condition;
-use super::extent::{Extent, extent};
+use super::extent::{Extent, extent_along};
 use super::link::Link;
 use super::note::{Level, Note, Notes};
 use super::range::{CHUNK_ROWS, RangeReader};
@@ -234,7 +234,6 @@ impl Scan {
     /// Finds out what there is to read; nothing, if the range has no IDs.
     async fn plan_windows(&mut self) -> Result<Option<Windows>> {
         let query = &self.query;
-        let connection = self.link.ready().await?;
         if let (true, Start::At(start), End::At(end)) = (query.is_short(), query.start, query.end) {
             let range = IdRange::new(start, end).and_then(|range| query.narrowed(range, None));
             // There may be fewer: it is not worth asking.
@@ -243,7 +242,7 @@ impl Scan {
             self.tell_bounds(range);
             return Ok(range.map(Windows::new));
         }
-        let extent = extent(connection, &query.stream).await?;
+        let extent = extent_along(&mut self.link, &query.stream).await?;
         let stream = extent.within(EntryId::MIN, EntryId::MAX);
         let range = query
             .within(&extent)

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::extent::{Extent, extent};
+use super::extent::extent_along;
 use super::link::Link;
 use super::note::Notes;
 use super::scan::{RETRY_BUDGET, RangeQuery};
@@ -91,7 +91,7 @@ impl Splitter {
     /// is known.
     async fn extent(&mut self, query: &RangeQuery) -> Result<Option<(IdRange, Option<usize>)>> {
         let extent = loop {
-            match extent_over(&mut self.link, &query.stream).await {
+            match extent_along(&mut self.link, &query.stream).await {
                 Ok(extent) => break extent,
                 Err(error) => self.link.failed(error)?,
             }
@@ -204,10 +204,6 @@ impl Splitter {
         self.link.succeeded();
         Ok(())
     }
-}
-
-async fn extent_over(link: &mut Link, stream: &str) -> Result<Extent> {
-    extent(link.ready().await?, stream).await
 }
 
 /// What is known of where entries lie.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::extent::extent;
+use super::extent::extent_along;
 use super::link::Link;
 use super::range::RangeReader;
 use super::scan::windows_of;
@@ -135,7 +135,7 @@ impl Tail {
         let Phase::Begin(start) = self.phase else {
             return Ok(());
         };
-        let extent = extent(link.ready().await?, &self.stream).await?;
+        let extent = extent_along(link, &self.stream).await?;
         let start = extent.first(start);
         let (Some(start), Some(end)) = (start, self.end) else {
             self.phase = Phase::Ended;
@@ -231,6 +231,10 @@ impl Tail {
             self.phase = Phase::Ended;
             return Ok(Pulled::Ended);
         };
+        if follow.request.is_none() && ask.block().is_some() {
+            // Who waits comes to everything, be it later.
+            link.turn_back();
+        }
         let connection = link.ready().await?;
         let request = match &mut follow.request {
             Some(request) => request,
@@ -262,16 +266,25 @@ impl Tail {
         link.succeeded();
         follow.is_caught_up = entries < request.count;
         follow.most = (follow.most * 2).min(READ_AHEAD);
+        let was_waited = request.block.is_some();
         follow.request = None;
         if let Some(ids) = decoder.ids() {
             follow.after = ids.end();
         }
         if entries == 0 {
-            if end < EntryId::MAX {
+            // The stream may have gone ahead to where a replica does not look.
+            let is_doubtful = !was_waited && self.row_count() == 0 && link.is_at_replica();
+            if is_doubtful || end < EntryId::MAX {
                 // The end may have been passed by an entry that is gone.
                 self.look_again(decoder);
             }
-            return Ok(Pulled::Nothing);
+            if is_doubtful {
+                self.open(link).await?;
+            }
+            return Ok(match self.phase {
+                Phase::Backlog(..) => Pulled::Some,
+                _ => Pulled::Nothing,
+            });
         }
         if !follow.is_caught_up && ask.limit.is_none() {
             // More is there: that is read ahead in large windows.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::culprit::name_culprit;
-use super::extent::extents;
+use super::extent::{extents, extents_along};
 use super::legs::grouped;
 use super::link::Link;
 use super::source::{Ask, Pulled, Request, Rows};
@@ -216,7 +216,7 @@ impl Tails {
     async fn pass(&mut self, link: &mut Link, numbers: &[usize]) -> Result<()> {
         for piece in numbers.chunks(AT_ONCE) {
             let keys: Vec<&str> = piece.iter().map(|&n| &*self.streams[n].key).collect();
-            let found = extents(link.ready().await?, &keys).await?;
+            let found = extents_along(link, &keys).await?;
             for (&number, extent) in piece.iter().zip(found) {
                 let stream = &mut self.streams[number];
                 let passed = After::Id(extent.passed);
@@ -244,6 +244,10 @@ impl Tails {
         if self.request.is_none() {
             self.open(link).await?;
             self.look_again(link).await?;
+            if ask.block().is_some() {
+                // Who waits comes to everything, be it later.
+                link.turn_back();
+            }
             if !self.send(link.ready().await?, decoder, ask) {
                 return Ok(Pulled::Ended);
             }
@@ -252,6 +256,7 @@ impl Tails {
         let Some((_, request)) = &self.request else {
             return Ok(Pulled::Some);
         };
+        let was_waited = request.block.is_some();
         connection.flush().await?;
         let before = decoder.bytes();
         let received = receive(connection, request.due(), decoder, &mut self.builder).await;
@@ -261,7 +266,8 @@ impl Tails {
                 let keys = self.streams.iter().map(|stream| &*stream.key);
                 let context = several(keys.clone());
                 let error = failure.of_several(context, decoder.stream(), connection);
-                return Err(name_culprit(connection, keys, error).await);
+                let of_one = |key: &str| command::xread(key, EntryId::MAX, 1, None);
+                return Err(name_culprit(connection, keys, of_one, error).await);
             }
         };
         link.succeeded();
@@ -269,10 +275,38 @@ impl Tails {
         self.replied(decoder, entries);
         let has_nothing = self.turns.take_silence();
         self.looks_again = has_nothing && self.end < Some(EntryId::MAX);
-        Ok(match has_nothing {
-            true => Pulled::Nothing,
-            false => Pulled::Some,
+        if !has_nothing {
+            return Ok(Pulled::Some);
+        }
+        let is_doubtful = !was_waited && self.row_count() == 0 && link.is_at_replica();
+        Ok(match is_doubtful && self.have_left(link).await? {
+            true => Pulled::Some,
+            false => Pulled::Nothing,
         })
+    }
+
+    /// Whether streams that a replica of a cluster does not have are elsewhere: its
+    /// master is asked from now on, then.
+    async fn have_left(&mut self, link: &mut Link) -> Result<bool> {
+        let left: Vec<usize> = self.turns.streams().collect();
+        let mut missing: Vec<&str> = Vec::new();
+        for piece in left.chunks(AT_ONCE) {
+            let keys: Vec<&str> = piece.iter().map(|&n| &*self.streams[n].key).collect();
+            let found = extents(link.ready().await?, &keys).await?;
+            let here = keys.into_iter().zip(found);
+            missing.extend(here.filter(|(_, e)| e.is_missing).map(|(key, _)| key));
+        }
+        if missing.is_empty() || !link.turn_to_master() {
+            return Ok(false);
+        }
+        for piece in missing.chunks(AT_ONCE) {
+            let found = extents(link.ready().await?, piece).await?;
+            if found.iter().any(|extent| !extent.is_missing) {
+                return Ok(true);
+            }
+        }
+        link.turn_back();
+        Ok(false)
     }
 
     /// Asks those whose turn it is; whether there are any.

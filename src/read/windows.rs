@@ -168,7 +168,8 @@ impl Windows {
             self.adapt_size(window.range, reply);
             return Some(window.range);
         };
-        self.put_back(window.range.after(found.end()));
+        let rest = window.range.after(found.end());
+        rest.into_iter().for_each(|rest| self.ask_again(rest));
         // What lies before the first entry says nothing of what comes after
         // the last.
         self.adapt_size(found, reply);
@@ -187,13 +188,14 @@ impl Windows {
         }
         let mut lost = std::mem::take(&mut self.in_flight).into_iter();
         if let Some(first) = lost.next() {
-            self.put_back(match decoded {
+            let rest = match decoded {
                 Some(last) => first.range.after(last),
                 None => Some(first.range),
-            });
+            };
+            rest.into_iter().for_each(|rest| self.ask_again(rest));
         }
         for window in lost {
-            self.put_back(Some(window.range));
+            self.ask_again(window.range);
         }
     }
 
@@ -204,8 +206,8 @@ impl Windows {
         self.todo = self.todo.drain(..).filter_map(cut).collect();
     }
 
-    fn put_back(&mut self, part: Option<IdRange>) {
-        let Some(part) = part else { return };
+    /// A part was answered, and is asked for again.
+    pub fn ask_again(&mut self, part: IdRange) {
         let at = self.todo.partition_point(|p| p.start() > part.start());
         self.todo.insert(at, part);
     }

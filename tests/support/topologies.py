@@ -117,6 +117,11 @@ def _offset(server: Server) -> int:
     return int(told.get("slave_repl_offset", told["master_repl_offset"]))
 
 
+def _has(server: Server, due: int) -> bool:
+    """Tell whether a replica has so much of its master's writes."""
+    return _offset(server) >= due
+
+
 def impatient(server: Server) -> redis.Redis:
     """A client that tries once, as whoever uses it knows better where to try again."""
     once = Retry(NoBackoff(), 0)
@@ -216,7 +221,7 @@ class Replicated(Deployment):
         """Wait until every replica has what the master has now."""
         due = _offset(self.master())
         for replica in self.replicas:
-            self._wait("a replica has caught up", lambda r: _offset(r) >= due, replica)
+            self._wait("a replica has caught up", _has, replica, due)
 
     def url(self, **parameters: str) -> str:
         """The URL of the master, by TLS if it speaks that."""
@@ -548,6 +553,13 @@ class Cluster(Deployment):
         node.kill()
         return slots
 
+    def wait_caught_up(self) -> None:
+        """Wait until every replica has what its master has now."""
+        for master in self.masters:
+            due = _offset(master)
+            for replica in self.replicas_of(master):
+                self._wait("a replica has caught up", _has, replica, due)
+
     def wait_until_failed_over(self, node: Server, slots: Iterable[int]) -> None:
         """Wait until others have the slots that a node had, and every node knows that."""
 
@@ -638,7 +650,8 @@ class Migration:
     def _move(self, keys: Iterable[str | bytes]) -> None:
         login = ["AUTH", self.cluster.password] if self.cluster.password else []
         words = [HOST, self.target.port, "", 0, int(PATIENCE * 1000), *login, "KEYS", *keys]
-        self.source.client().execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
+        source = self.source.kept_client()
+        source.execute_command("MIGRATE", *words)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """Give the slot to the new master, tell everybody, and wait until they know since when.

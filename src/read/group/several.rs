@@ -424,7 +424,14 @@ impl Groups {
                 let keys = turn.streams.iter().map(|&number| &*self.groups[number].key);
                 let context = several(keys.clone());
                 let error = failure.of_several(context, decoder.stream(), connection);
-                return Err(name_culprit(connection, keys, error).await);
+                let of_group = turn.streams.first().map(|&number| &self.groups[number]);
+                let Some(consumer) = of_group.map(|group| &group.query.consumer) else {
+                    return Err(error);
+                };
+                // Of its own entries, those after the last that there can be.
+                let of_one =
+                    |key: &str| consumer.read_all([(key, Some(EntryId::MAX))].into_iter(), 1, None);
+                return Err(name_culprit(connection, keys, of_one, error).await);
             }
         };
         link.succeeded();

@@ -39,7 +39,8 @@ pub async fn find_keys(
     let mut keys = scan_all(&before, pattern, notes).await?;
     // A key that went from one server to another may have been seen at neither.
     if Topology::is_moving(&slots) || before.own_slots().await != slots {
-        let after = topology(deployment, read_from, notes).await?;
+        // A replica may not have what has come.
+        let after = topology(deployment, ReadFrom::Master, notes).await?;
         keys.extend(scan_all(&after, pattern, notes).await?);
     }
     keys.sort_unstable();

@@ -5,6 +5,9 @@
 //! one chunk, one behind the other. A stream that has more leaves a [`Gap`] behind
 //! them: its next entries are asked for among the first ones of other streams. One
 //! that is long is then read on by a [`Scan`], which takes the connection over.
+//!
+//! Where a cluster's replica has shown nothing of a stream, the master is asked whether
+//! that is so, of many streams at once, before rows behind it are handed over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,12 +15,15 @@ use std::sync::Arc;
 use super::Entries;
 use super::asks::{Ask, Asks, PAGE, Wanted};
 use super::keys::{is_elsewhere, is_no_stream};
+use redis::{Cmd, Value};
+
 use crate::command;
-use crate::connection::Route;
+use crate::connection::{Route, Slot, error_text};
 use crate::decode::{Chunk, ChunkBuilder, Decoder, Fault, Meter, Plan, Shape};
+use crate::deployment::ReadFrom;
 use crate::entry_id::{End, IdRange, Start};
 use crate::error::{DecodeError, Error, Result};
-use crate::read::link::Link;
+use crate::read::link::{Link, checked};
 use crate::read::note::Note;
 use crate::read::range::CHUNK_ROWS;
 use crate::read::scan::{RETRY_BUDGET, RangeQuery, Scan};
@@ -26,6 +32,9 @@ use crate::read::{Due, Failure, expect, receive};
 
 /// Replies full of entries of a stream after which it is long.
 const LONG: usize = 5;
+
+/// Streams of which a replica has shown nothing that its master is asked about at once.
+const DOUBTS: usize = 512;
 
 /// Reads the streams of one server.
 ///
@@ -40,6 +49,11 @@ pub struct Shard {
     entries: Entries,
     asks: Asks,
     in_reply: Option<Begun>,
+    /// What a replica of a cluster has shown nothing of, though the master may know who
+    /// has it. Until it was asked no rows are put where they belong.
+    doubts: Vec<Wanted>,
+    /// The way to the master.
+    to_master: Option<Link>,
     /// What comes in now.
     open: Option<ChunkBuilder>,
     /// What follows the rows at hand, from the first gap on.
@@ -100,6 +114,8 @@ impl Shard {
             keys,
             entries,
             in_reply: None,
+            doubts: Vec::new(),
+            to_master: None,
             open: None,
             pieces: VecDeque::new(),
             rows: Rows::default(),
@@ -121,13 +137,16 @@ impl Shard {
 
     /// Whether there is nothing more to read.
     pub fn is_finished(&self) -> bool {
-        self.asks.is_finished() && self.pieces.is_empty()
+        self.asks.is_finished() && self.pieces.is_empty() && self.doubts.is_empty()
     }
 
     /// Rows at hand, up to the first gap.
     fn rows(&self) -> usize {
-        let open = self.open.as_ref().filter(|_| self.pieces.is_empty());
-        self.rows.len() + open.map_or(0, ChunkBuilder::rows)
+        let chunks = self.pieces.iter().map_while(Piece::chunk);
+        let is_whole = self.pieces.iter().all(|piece| piece.gap().is_none());
+        let open = self.open.as_ref().filter(|_| is_whole);
+        let chunks: usize = chunks.map(Chunk::rows).sum();
+        self.rows.len() + chunks + open.map_or(0, ChunkBuilder::rows)
     }
 
     /// Hands over the rows at hand of the next `streams` streams, as far as they were
@@ -152,11 +171,16 @@ impl Shard {
     /// The first stream that was not read to its end.
     fn first(&self) -> usize {
         let gap = self.pieces.front().and_then(Piece::gap);
-        gap.map_or_else(|| self.asks.first(), |gap| gap.stream)
+        let first = gap.map_or_else(|| self.asks.first(), |gap| gap.stream);
+        let doubtful = self.doubts.iter().map(|wanted| wanted.stream).min();
+        doubtful.map_or(first, |doubtful| doubtful.min(first))
     }
 
     /// Adds to the rows at hand what has no gap before it any more.
     fn settle(&mut self) {
+        if !self.doubts.is_empty() {
+            return;
+        }
         while let Some(piece) = self.pieces.pop_front() {
             match piece {
                 Piece::Rows(chunk) => self.rows.push(chunk),
@@ -188,6 +212,14 @@ impl Shard {
         loop {
             self.settle();
             let missing = enough.saturating_sub(self.rows());
+            if self.is_doubt_due(missing) {
+                if let Err(error) = self.ask_master().await
+                    && let Some(to_master) = &mut self.to_master
+                {
+                    to_master.failed(error)?;
+                }
+                continue;
+            }
             if missing == 0 || self.is_finished() {
                 self.close_chunk();
                 self.settle();
@@ -246,7 +278,14 @@ impl Shard {
             Ok(entries) => {
                 let last = self.decoder.ids().map(IdRange::end);
                 let bytes = self.decoder.bytes() - begun.bytes;
-                self.asks.replied(entries, last, bytes)
+                let rest = self.asks.replied(entries, last, bytes);
+                if entries == 0 && connection.address().is_replica {
+                    self.in_reply = None;
+                    self.doubts.push(wanted);
+                    self.link.succeeded();
+                    return Ok(());
+                }
+                rest
             }
             Err(Failure::Reply(Fault::Server(reply))) if is_no_stream(&reply) => {
                 self.asks.refused();
@@ -301,11 +340,66 @@ impl Shard {
         if !is_first {
             self.close_gap(wanted.stream);
         }
-        let scan = self.scan(rest);
+        self.scan_rest(rest, self.entries.read_from);
+    }
+
+    /// What is left of a stream is read by itself.
+    fn scan_rest(&mut self, rest: Wanted, read_from: ReadFrom) {
+        let scan = self.scan(rest, read_from);
         // As many again, until that is known.
         scan.meter().expect(rest.pages as u64 * PAGE as u64);
         self.meter().add_part(scan.meter());
         self.open_gap(rest.stream, Rest::Scan(Box::new(scan)));
+    }
+
+    /// Whether it is time to ask the master for what a replica has shown nothing of.
+    fn is_doubt_due(&self, missing: usize) -> bool {
+        let cannot_go_on = missing == 0 || self.asks.is_finished() || self.is_scan_due();
+        !self.doubts.is_empty() && (cannot_go_on || self.doubts.len() >= DOUBTS)
+    }
+
+    /// Asks the master whether there is indeed nothing.
+    async fn ask_master(&mut self) -> Result<()> {
+        let asked = self.doubts.iter();
+        let asks: Vec<Cmd> = asked
+            .map(|wanted| command::xrange(&self.keys[wanted.stream], wanted.range, 1))
+            .collect();
+        let Some(first) = self.doubts.first() else {
+            return Ok(());
+        };
+        let to_master = self.to_master.get_or_insert_with(|| {
+            let slot = Slot::of(self.keys[first.stream].as_bytes());
+            let deployment = self.link.deployment().clone();
+            let route = Route::new(deployment, slot, ReadFrom::Master);
+            let mut link = Link::along(route, RETRY_BUDGET);
+            link.expect_server();
+            link
+        });
+        to_master.drop_if_spoiled();
+        let replies = to_master.ready().await?.query_all(&asks).await?;
+        let mut are_there = Vec::with_capacity(replies.len());
+        for (wanted, reply) in self.doubts.iter().zip(replies) {
+            are_there.push(match error_text(&reply) {
+                Some(text) if is_no_stream(&text) => false,
+                Some(text) if is_elsewhere(&text) => true,
+                _ => {
+                    let key = &self.keys[wanted.stream];
+                    checked(reply, to_master.deployment(), key)? != Value::Array(Vec::new())
+                }
+            });
+        }
+        to_master.succeeded();
+        for (wanted, is_there) in std::mem::take(&mut self.doubts).into_iter().zip(are_there) {
+            if wanted.pages > 0 {
+                self.close_gap(wanted.stream);
+            }
+            if is_there {
+                self.close_chunk();
+                self.split_at(wanted.stream);
+                self.scan_rest(wanted, ReadFrom::Master);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves a place for the rest of a stream, behind what is here of it.
@@ -317,6 +411,22 @@ impl Shard {
         });
         let at = self.pieces.len() - behind.count();
         self.pieces.insert(at, Piece::Gap(Gap { stream, rest }));
+    }
+
+    /// Splits the chunk in which the rows of a stream would be, or go on.
+    fn split_at(&mut self, stream: usize) {
+        let key = &self.keys[stream];
+        for at in 0..self.pieces.len() {
+            if let Some(Piece::Rows(chunk)) = self.pieces.get_mut(at) {
+                let before = chunk.streams().take_while(|(other, _)| *other <= key);
+                let rows = before.map(|(_, rows)| rows).sum();
+                if rows > 0 && rows < chunk.rows() {
+                    let front = chunk.split_front(rows);
+                    self.pieces.insert(at, Piece::Rows(front));
+                    return;
+                }
+            }
+        }
     }
 
     fn gap_of(&self, stream: usize) -> Option<usize> {
@@ -340,14 +450,14 @@ impl Shard {
     }
 
     /// What reads one stream by itself.
-    fn scan(&self, wanted: Wanted) -> Scan {
+    fn scan(&self, wanted: Wanted, read_from: ReadFrom) -> Scan {
         let query = RangeQuery {
             stream: self.keys[wanted.stream].to_string(),
             start: Start::At(wanted.range.start()),
             end: End::At(wanted.range.end()),
             count: wanted.count,
             condition: self.entries.condition.clone(),
-            read_from: self.entries.read_from,
+            read_from,
         };
         Scan::continued(self.link.deployment().clone(), query, self.plan.clone())
     }
@@ -404,6 +514,7 @@ impl Shard {
 
     fn end_at(&mut self, stream: usize, misfit: Box<DecodeError>) {
         self.asks.stop_at(stream);
+        self.doubts.retain(|wanted| wanted.stream < stream);
         self.misfit = Some(misfit);
     }
 
@@ -449,7 +560,8 @@ impl Shard {
         for scan in self.pieces.iter_mut().filter_map(Piece::scan) {
             notes.extend(std::iter::from_fn(|| scan.take_note()));
         }
-        notes.extend(self.link.take_notes());
+        let links = [Some(&mut self.link), self.to_master.as_mut()];
+        notes.extend(links.into_iter().flatten().flat_map(Link::take_notes));
         notes
     }
 
@@ -457,6 +569,7 @@ impl Shard {
     /// neither used nor closed here.
     pub fn forget_connection(&mut self) {
         self.link.forget();
+        self.to_master.iter_mut().for_each(Link::forget);
         let scans = self.pieces.iter_mut().filter_map(Piece::scan);
         scans.for_each(Scan::forget_connection);
     }
@@ -467,6 +580,11 @@ impl Shard {
         let mut notes = self.take_notes();
         if !self.asks.is_waiting() && !self.link.drop_if_spoiled() {
             self.link.keep();
+        }
+        if let Some(to_master) = &mut self.to_master
+            && !to_master.drop_if_spoiled()
+        {
+            to_master.keep();
         }
         let scans = self.pieces.into_iter().filter_map(Piece::into_scan);
         notes.extend(scans.flat_map(Scan::close));
@@ -479,6 +597,13 @@ impl Piece {
         match self {
             Self::Rows(_) => None,
             Self::Gap(gap) => Some(gap),
+        }
+    }
+
+    fn chunk(&self) -> Option<&Chunk> {
+        match self {
+            Self::Rows(chunk) => Some(chunk),
+            Self::Gap(_) => None,
         }
     }
 
