@@ -152,6 +152,13 @@ def test_collecting_ends_in_time(redis_url: str, client: redis.Redis, channel: s
     assert nothing.schema == {"message": pl.String}
 
 
+def test_a_list_of_python_is_a_dtype(redis_url: str, client: redis.Redis, channel: str) -> None:
+    with once_subscribed(client, channel, ["[1, 2]", "[]"]):
+        df = polars_redis.collect_pubsub(redis_url, channel, list[int], count=2)
+    assert df.schema == {"message": pl.List(pl.Int64)}
+    assert df["message"].to_list() == [[1, 2], []]
+
+
 def test_nothing_is_left_subscribed(redis_url: str, client: redis.Redis, channel: str) -> None:
     name = "collects"
     polars_redis.collect_pubsub(named(redis_url, name), channel, timeout_ms=1)

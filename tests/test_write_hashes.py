@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import polars_redis as redis
 from polars_redis.exceptions import PolarsRedisError, RedisConnectionError, ResponseError
-from support.iterators import wait_until
+from support.iterators import meanwhile, wait_until
 from support.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
@@ -408,3 +408,57 @@ def test_a_slot_that_moves_meanwhile(make_cluster: Callable[..., Cluster], if_ex
     assert written == 1_990
     client = cluster.client()
     assert all(held(client, f"{key}:{n}") == {"n": str(n)} for n in range(0, 2_000, 100))
+
+
+@pytest.mark.parametrize("if_exists", MODES)
+@pytest.mark.parametrize("ttl", [None, 100])
+def test_some_keys_have_gone_and_some_have_not(
+    make_cluster: Callable[..., Cluster], if_exists: Any, ttl: Any
+) -> None:
+    cluster = make_cluster(masters=2)
+    keys = [f"{{t}}:{n}" for n in range(8)]
+    client = cluster.client()
+    for key in keys[:6]:
+        client.hset(key, "old", "1")
+    target = next(node for node in cluster.masters if node is not cluster.node_of(keys[0]))
+    migration = cluster.migrate(keys[0], target).begin().move_keys(keys[0], keys[2])
+    df = pl.DataFrame({"_key": keys, "n": range(8)})
+    with meanwhile(lambda: migration.move_keys().finish()):
+        written = redis.write_hashes(cluster.url, df, if_exists=if_exists, ttl=ttl)
+    assert written == (2 if if_exists == "fail" else 8)
+    for n, key in enumerate(keys):
+        old = {"old": "1"} if n < 6 and if_exists != "replace" else {}
+        new = {"n": str(n)} if n >= 6 or if_exists != "fail" else {}
+        assert held(client, key) == {**old, **new}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"if_exists": "append", "ttl": 100}, {"if_exists": "fail"}]
+)
+def test_without_transactions_nothing_is_written(
+    make_server: Callable[..., Server], options: dict[str, Any]
+) -> None:
+    server = make_server(acl=["w on >secret ~* +@all -multi"])
+    server.client().hset("1", "old", "1")
+    with pytest.raises(ResponseError, match=r"NOPERM.*multi") as raised:
+        redis.write_hashes(server.url_for("w", "secret"), numbered(3), **options)
+    assert raised.value.failed is not None
+    assert raised.value.failed.to_list() == [0, 1, 2]
+    assert server.client().dbsize() == 1
+    assert held(server.client(), "1") == {"old": "1"}
+    # One command a row needs none.
+    url = server.url_for("w", "secret")
+    assert redis.write_hashes(url, numbered(3), if_exists="append") == 3
+
+
+def test_keys_that_were_watched_are_no_matter_to_the_next_write(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(acl=["w on >secret ~* +@all -type"])
+    url = server.url_for("w", "secret")
+    # They are watched, and then it shows that nobody may look at them.
+    with pytest.raises(ResponseError, match=r"NOPERM.*type"):
+        redis.write_hashes(url, numbered(3), if_exists="fail")
+    server.client().hset("1", "old", "1")
+    assert redis.write_hashes(url, numbered(3)) == 3
+    assert held(server.client(), "1") == {"n": "1"}

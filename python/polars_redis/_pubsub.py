@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
@@ -446,7 +447,7 @@ def _asked(
     column_name("message_column", message_column, include=True)
     wanted = pl.String if schema is None else schema
     fields: SchemaLike
-    if isinstance(wanted, (pl.DataType, DataTypeClass, type)):
+    if isinstance(wanted, (pl.DataType, DataTypeClass, type, GenericAlias)):
         fields = [(message_column, wanted)]
     else:
         fields = wanted

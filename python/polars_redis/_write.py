@@ -23,6 +23,10 @@ Nulls: TypeAlias = Literal["skip", "empty", "raise"]
 """What becomes of a null."""
 
 
+_MOST_ROWS = 2**32
+"""Rows of a batch at the most: more than are ever at hand."""
+
+
 class Rows:
     """The rows of a frame, a few at a time, in dtypes that the core takes.
 
@@ -49,7 +53,7 @@ class Rows:
             raise ValueError(msg)
         self._frame = frame
         check(progress)
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, _MOST_ROWS)
         self._progress = progress
         self._without_nulls = without_nulls
         schema = frame.collect_schema()

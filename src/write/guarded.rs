@@ -32,6 +32,9 @@ enum Ended {
     Done,
     /// A key has changed meanwhile: nothing was written.
     Changed,
+    /// Some keys have gone to another server already, and some have not: nothing was
+    /// written.
+    Apart,
     /// The server has refused it, from this row of the piece on.
     Refused { at: usize, reply: String },
 }
@@ -47,20 +50,24 @@ impl Lane {
         let mut most = PIECE;
         while !self.todo.is_empty() && !shared.is_stopped() {
             let mut piece = self.next_piece(hashes, batches, most);
-            self.connect().await?;
+            self.connect(shared).await?;
             let Some(mut connection) = self.connection.take() else {
                 return Ok(());
             };
             let ended = self.write_piece(&mut piece, hashes, shared, batches, &mut connection);
             let ended = ended.await;
-            let connection = self.connection.insert(connection);
+            let address = connection.address().clone();
+            if matches!(ended, Ok(Ended::Done | Ended::Changed)) {
+                // After anything else keys may be watched still.
+                self.connection = Some(connection);
+            }
             match ended {
                 Err(error) => {
                     shared.outcome().are_kept(piece.kept);
                     return Err(error);
                 }
                 Ok(Ended::Done) => {
-                    most = PIECE;
+                    most = (most * 2).min(PIECE);
                     let mut outcome = shared.outcome();
                     outcome.are_kept(piece.kept);
                     outcome.are_kept(piece.repeated);
@@ -68,15 +75,13 @@ impl Lane {
                 Ok(Ended::Changed) => {
                     // The fewer keys there are, the sooner they stay as they are.
                     most = (most / 2).max(1);
-                    self.due.clear();
-                    piece
-                        .rows
-                        .iter()
-                        .rev()
-                        .for_each(|&row| self.todo.push_front(row));
+                    self.put_back(&piece);
+                }
+                Ok(Ended::Apart) => {
+                    most = 1;
+                    self.put_back(&piece);
                 }
                 Ok(Ended::Refused { at, reply }) => {
-                    let address = connection.address().clone();
                     self.due.clear();
                     let is_redirect = reply.starts_with("MOVED ") || reply.starts_with("ASK ");
                     let rows = if is_redirect {
@@ -92,6 +97,13 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Nothing was written: its rows come again.
+    fn put_back(&mut self, piece: &Piece) {
+        self.due.clear();
+        let rows = piece.rows.iter().rev();
+        rows.for_each(|&row| self.todo.push_front(row));
     }
 
     /// Takes the next rows that may be in one transaction.
@@ -123,6 +135,9 @@ impl Lane {
     ) -> Result<Ended> {
         let kinds = connection.query_all(&looks(&piece.keys)).await?;
         if let Some((at, reply)) = first_error(&kinds) {
+            if reply.starts_with("TRYAGAIN ") && piece.rows.len() > 1 {
+                return Ok(Ended::Apart);
+            }
             // The first reply is that to WATCH.
             return Ok(Ended::Refused {
                 at: at.saturating_sub(1),

@@ -11,7 +11,7 @@ use super::replies::{Replies, Reply};
 use super::statement::Statement;
 use super::writer::Failure;
 use crate::address::Address;
-use crate::connection::{Connection, Redirect, Route};
+use crate::connection::{Connection, Redirect, Route, error_text};
 use crate::deployment::Entrance;
 use crate::entry_id::EntryId;
 use crate::error::{Error, Result};
@@ -111,6 +111,9 @@ impl Due {
         Self { row, end: 0 }
     }
 }
+
+/// What a row is told whose transaction was given up by the server.
+const NOT_DONE: &str = "ERR the server has not run the transaction";
 
 /// A row that another server of the cluster has to be asked for.
 #[derive(Debug)]
@@ -247,10 +250,14 @@ impl Lane {
     }
 
     /// Makes the connection, if there is none.
-    pub(super) async fn connect(&mut self) -> Result<()> {
+    pub(super) async fn connect(&mut self, shared: &Shared) -> Result<()> {
         if self.connection.is_none() {
+            let mut connection = fresh(&mut self.route).await?;
+            if shared.statement.commands() > 1 {
+                check_transactions(&mut connection).await?;
+            }
             self.queued = 0;
-            self.connection = Some(fresh(&mut self.route).await?);
+            self.connection = Some(connection);
         }
         Ok(())
     }
@@ -262,7 +269,7 @@ impl Lane {
             if self.queued - answered >= WINDOW {
                 return Ok(());
             }
-            self.connect().await?;
+            self.connect(shared).await?;
             let Some(connection) = &mut self.connection else {
                 return Ok(());
             };
@@ -346,6 +353,10 @@ impl Lane {
                         is_id = EntryId::from_reply(text).is_some();
                         outcome.is_written(due.row, text);
                     }
+                    // Nothing is watched here: whatever it was, nothing was done.
+                    (Reply::Null, _) if came == commands => {
+                        refused.get_or_insert_with(|| NOT_DONE.to_owned());
+                    }
                     (_, Some(due)) if came == commands && refused.is_none() => {
                         outcome.is_written(due.row, b"");
                     }
@@ -412,6 +423,22 @@ pub fn find(batches: &VecDeque<Batch>, row: u64) -> Option<(&Batch, usize)> {
     let batch = batches.get(at)?;
     let within = usize::try_from(row.checked_sub(batch.first_row())?).ok()?;
     Some((batch, within))
+}
+
+/// Where `MULTI` is refused, the commands behind it would be run one by one.
+///
+/// # Errors
+/// The server's own, if it refuses.
+async fn check_transactions(connection: &mut Connection) -> Result<()> {
+    let cmds = ["MULTI", "EXEC"].map(redis::cmd);
+    let replies = connection.query_all(&cmds).await?;
+    match replies.first().and_then(error_text) {
+        None => Ok(()),
+        Some(refusal) => {
+            let address = connection.address();
+            Err(Error::from_reply(address.peer(), &refusal, &address.access))
+        }
+    }
 }
 
 /// A connection that is known to be open, as what is written to one that is not may
