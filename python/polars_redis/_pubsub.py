@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import polars as pl
 from polars.datatypes import DataTypeClass
@@ -448,7 +448,7 @@ def _asked(
     wanted = pl.String if schema is None else schema
     fields: SchemaLike
     if isinstance(wanted, (pl.DataType, DataTypeClass, type, GenericAlias)):
-        fields = [(message_column, wanted)]
+        fields = [(message_column, cast("SchemaDtype", wanted))]
     else:
         fields = wanted
     arguments = {
