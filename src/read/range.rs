@@ -182,7 +182,8 @@ impl RangeReader {
         misfit: Box<DecodeError>,
     ) {
         // There is nothing between it and the entry before it.
-        self.put_back(link, decoder, misfit.entry_id.previous());
+        let before = self.put_back(link, decoder, misfit.entry_id.previous());
+        self.windows.lost(before);
         // In another window an entry before it may not fit either: that one is
         // the first, then.
         self.windows.stop_before(misfit.entry_id);
@@ -193,12 +194,24 @@ impl RangeReader {
     /// Puts back what was in flight; entries that were decoded whole stay.
     pub fn lost(&mut self, link: &mut Link, decoder: &mut Decoder) {
         let decoded = decoder.ids().map(IdRange::end);
-        self.put_back(link, decoder, decoded);
+        let decoded = self.put_back(link, decoder, decoded);
+        self.windows.lost(decoded);
     }
 
-    /// Puts back what was in flight, but for what the reply that came in part
-    /// has shown, up to the ID `decoded`.
-    fn put_back(&mut self, link: &mut Link, decoder: &mut Decoder, mut decoded: Option<EntryId>) {
+    /// The server has not done what was asked: it will be asked for again.
+    pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
+        self.put_back(link, decoder, None);
+        self.windows.refused();
+    }
+
+    /// Gives up what was in flight, but for what the reply that came in part has
+    /// shown, up to the ID `decoded`; up to which that is.
+    fn put_back(
+        &mut self,
+        link: &mut Link,
+        decoder: &mut Decoder,
+        mut decoded: Option<EntryId>,
+    ) -> Option<EntryId> {
         if let (Some(_), Some(window)) = (self.in_reply.take(), self.windows.due()) {
             let rows = self.runs.at(window.range.start(), &self.plan, 0);
             decoder.abandon(rows);
@@ -209,11 +222,11 @@ impl RangeReader {
         } else {
             decoded = None;
         }
-        self.windows.lost(decoded);
         match decoded {
             Some(_) => self.doubtful.clear(),
             // It may be another server that answers next.
             None => self.ask_again(),
         }
+        decoded
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::condition::Condition;
 use super::extent::{Extent, extent_along};
+use super::legs::is_on_its_way;
 use super::link::Link;
 use super::note::{Level, Note, Notes};
 use super::range::{CHUNK_ROWS, RangeReader};
@@ -223,7 +224,10 @@ impl Scan {
                 Ok(())
             }
             Err(error) => {
-                range.lost(&mut self.link, &mut self.decoder);
+                match is_on_its_way(&error) {
+                    true => range.refused(&mut self.link, &mut self.decoder),
+                    false => range.lost(&mut self.link, &mut self.decoder),
+                }
                 // Where there is no more to be had, the misfit is what is known.
                 let known = |error| range.take_misfit().map_or(error, Error::Decode);
                 self.link.failed(error).map_err(known)

@@ -304,12 +304,15 @@ impl Tail {
 
     /// The server has not done what was asked: it will be asked for again.
     pub fn refused(&mut self, link: &mut Link, decoder: &mut Decoder) {
-        if let Phase::Follow(follow) = &mut self.phase
-            && follow.request.take().is_some()
-        {
-            decoder.abandon(&mut follow.rows);
+        match &mut self.phase {
+            Phase::Backlog(range, _) => range.refused(link, decoder),
+            Phase::Follow(follow) => {
+                if follow.request.take().is_some() {
+                    decoder.abandon(&mut follow.rows);
+                }
+            }
+            Phase::Begin(_) | Phase::Ended => {}
         }
-        self.lost(link, decoder);
     }
 
     /// What was under way failed, or nobody waits for it any more: it will be

@@ -186,6 +186,16 @@ impl Windows {
             Some(bytes) => *bytes = (*bytes * LOSS_FACTOR).min(MAX_ASSUMED_BYTES),
             None => self.first_target = (self.first_target / LOSS_FACTOR as usize).max(1),
         }
+        self.give_up(decoded);
+    }
+
+    /// The server has not done what was asked: what is in flight will be asked for
+    /// again, as it was.
+    pub fn refused(&mut self) {
+        self.give_up(None);
+    }
+
+    fn give_up(&mut self, decoded: Option<EntryId>) {
         let mut lost = std::mem::take(&mut self.in_flight).into_iter();
         if let Some(first) = lost.next() {
             let rest = match decoded {
@@ -373,6 +383,18 @@ mod tests {
         assert_eq!(limit(100), TARGET_ENTRIES * LIMIT_FACTOR);
         assert!((10..50).contains(&limit(10_000)));
         assert_eq!(limit(1_000_000), LIMIT_FACTOR);
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_again_as_it_was() {
+        let range = IdRange::new(id(0, 0), id(9_999, u64::MAX)).unwrap();
+        let mut windows = Windows::new(range).with_density(range.span() / 10_000.0);
+        let first = windows.next(None).unwrap();
+        for _ in 0..10 {
+            windows.refused();
+            let again = windows.next(None).unwrap();
+            assert_eq!((again.range, again.limit), (first.range, first.limit));
+        }
     }
 
     #[test]
