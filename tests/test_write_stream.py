@@ -329,6 +329,9 @@ def test_nulls_are_refused(client: redis_py.Redis, redis_url: str, stream: str, 
         redis.write_stream(redis_url, df.lazy() if lazy else df, stream, null="raise")
     assert not client.exists(stream)
     redis.write_stream(redis_url, df.drop_nulls(), stream, null="raise")
+    # What is no field is not written, null or not.
+    replayed = pl.DataFrame({"_id": ["9999999999999-1"], "_ts": [None], "a": [1]})
+    redis.write_stream(redis_url, replayed, stream, id_column="_id", null="raise")
 
 
 def test_a_column_that_has_the_name_of_the_placeholder(redis_url: str, stream: str) -> None:

@@ -38,13 +38,9 @@ class Rows:
         How many rows are handed to the core at a time.
     progress
         Whether a bar shows how many were handed over.
-    without_nulls
-        Whether a null is an error.
     """
 
-    def __init__(
-        self, frame: Frame, batch_size: int, *, progress: bool, without_nulls: bool = False
-    ) -> None:
+    def __init__(self, frame: Frame, batch_size: int, *, progress: bool) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool):
             msg = f"batch_size: expected int, got {type(batch_size).__name__}"
             raise TypeError(msg)
@@ -55,11 +51,15 @@ class Rows:
         check(progress)
         self._batch_size = min(batch_size, _MOST_ROWS)
         self._progress = progress
-        self._without_nulls = without_nulls
+        self._without_nulls: list[str] = []
         schema = frame.collect_schema()
         self.names = schema.names()
         plain = {name: _plain(name, dtype) for name, dtype in schema.items()}
         self._casts = {name: to for name, to in plain.items() if to != schema[name]}
+
+    def refuse_nulls(self, columns: list[str]) -> None:
+        """Have a null in one of these columns be an error."""
+        self._without_nulls = columns
 
     def check(self, writer: _core.RowWriter) -> None:
         """Look at all rows of a frame that is there, before any is sent.
@@ -68,8 +68,7 @@ class Rows:
         """
         if not isinstance(self._frame, pl.DataFrame):
             return
-        if self._without_nulls:
-            _refuse_nulls(self._frame, 0)
+        _refuse_nulls(self._frame.select(self._without_nulls), 0)
         if writer.expect(self._frame.height):
             for first, batch in self._batches():
                 writer.check(self._prepared(batch), first)
@@ -78,8 +77,7 @@ class Rows:
         """Give some rows after the other, with the number of the first of them."""
         with self._shown() as show:
             for first, batch in self._batches():
-                if self._without_nulls:
-                    _refuse_nulls(batch, first)
+                _refuse_nulls(batch.select(self._without_nulls), first)
                 yield first, self._prepared(batch)
                 show(first + batch.height)
 

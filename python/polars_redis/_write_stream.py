@@ -153,7 +153,10 @@ def _prepared(
 ) -> tuple[Rows, _core.RowWriter]:
     """Check the arguments; nothing is sent."""
     url, df = in_order(url, df)
-    rows = Rows(df, batch_size, progress=progress, without_nulls=null == "raise")
+    rows = Rows(df, batch_size, progress=progress)
     bound = None if minid is None else to_bound("minid", minid)
-    writer = _core.entry_writer(url, rows.names, {"minid": bound, "null": null, **arguments})
+    asked = {"minid": bound, "null": null, **arguments}
+    writer = _core.entry_writer(url, rows.names, asked)
+    if null == "raise":
+        rows.refuse_nulls(_core.entry_fields(rows.names, asked))
     return rows, writer

@@ -57,5 +57,5 @@ mod _core {
     #[pymodule_export]
     use super::write_hashes::hash_writer;
     #[pymodule_export]
-    use super::write_stream::entry_writer;
+    use super::write_stream::{entry_fields, entry_writer};
 }

@@ -24,27 +24,49 @@ pub fn entry_writer(
     Ok(RowWriter::new(deployment, names, Box::new(entries)))
 }
 
-fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
-    let target = arguments.target("stream", names)?;
-    let id = arguments.column("id_column", names)?;
-    let is_of_reading = |name: &str| OF_READING.contains(&name);
-    let mut fields = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        let is_target = target == Target::Column(at);
-        if Some(at) == id || is_target || (id.is_some() && is_of_reading(name)) {
-            continue;
-        }
-        if is_of_reading(name) {
-            return Err(wrong(
-                "df",
-                &format!(
-                    "the column {name:?} has a name that readers give to what is no field: drop \
+/// The names of the columns that become fields.
+#[pyfunction]
+pub fn entry_fields(names: Vec<String>, arguments: Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+    let columns = Columns::new(&names, &Arguments(arguments))?;
+    let fields = columns.fields.into_iter();
+    Ok(fields.map(|(_, name)| name.to_owned()).collect())
+}
+
+/// What becomes of the columns of a frame.
+struct Columns<'a> {
+    target: Target,
+    id: Option<usize>,
+    fields: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(names: &'a [String], arguments: &Arguments<'_>) -> PyResult<Self> {
+        let target = arguments.target("stream", names)?;
+        let id = arguments.column("id_column", names)?;
+        let is_of_reading = |name: &str| OF_READING.contains(&name);
+        let mut fields = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let is_target = target == Target::Column(at);
+            if Some(at) == id || is_target || (id.is_some() && is_of_reading(name)) {
+                continue;
+            }
+            if is_of_reading(name) {
+                return Err(wrong(
+                    "df",
+                    &format!(
+                        "the column {name:?} has a name that readers give to what is no field: drop \
                      or rename it, or give id_column to write the entries with their IDs"
-                ),
-            ));
+                    ),
+                ));
+            }
+            fields.push((at, name.as_str()));
         }
-        fields.push((at, name.as_str()));
+        Ok(Self { target, id, fields })
     }
+}
+
+fn entries(names: &[String], arguments: &Arguments<'_>) -> PyResult<Entries> {
+    let Columns { target, id, fields } = Columns::new(names, arguments)?;
     let nulls = arguments.choice(
         "null",
         &[
