@@ -11,7 +11,15 @@ import pytest
 
 import polars_redis as redis
 from polars_redis.exceptions import ResponseError
-from support.iterators import KINDS, iterating, meanwhile, wait_until
+from support.iterators import (
+    GROUP,
+    KINDS,
+    MODE_NAMES,
+    MODES,
+    iterating,
+    meanwhile,
+    wait_until,
+)
 from support.topologies import Cluster
 
 if TYPE_CHECKING:
@@ -19,20 +27,12 @@ if TYPE_CHECKING:
 
     from support.topologies import Migration
 
-GROUP = {"group": "g", "consumer": "c"}
-MODES: list[dict[str, Any]] = [
-    {},
-    GROUP,
-    {**GROUP, "auto_ack": True},
-    {**GROUP, "include_delivery_count": True},
-]
-NAMES = ["plain", "group", "auto_ack", "counting"]
 SCHEMA = {"n": pl.Int64}
 KEYS = ["{t}:a", "{t}:b", "{t}:c", "{t}:d"]
 #: Which of them have gone.
 GONE = {"the first": KEYS[:1], "the last": KEYS[3:], "half": KEYS[1:3], "all": KEYS}
 
-every_mode = pytest.mark.parametrize("options", MODES, ids=NAMES)
+every_mode = pytest.mark.parametrize("options", MODES, ids=MODE_NAMES)
 gone_keys = pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
 
 

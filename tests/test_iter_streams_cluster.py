@@ -18,7 +18,10 @@ import redis as redis_py
 import polars_redis
 from polars_redis.exceptions import DecodeError, RedisConnectionError
 from support.iterators import (
+    GROUP,
     KINDS,
+    MODE_NAMES,
+    MODES,
     connections_of,
     iterating,
     meanwhile,
@@ -33,14 +36,6 @@ if TYPE_CHECKING:
     from support.topologies import Cluster
 
 SCHEMA = {"n": pl.Int64}
-GROUP = {"group": "g", "consumer": "c"}
-MODES: list[dict[str, Any]] = [
-    {},
-    GROUP,
-    {**GROUP, "auto_ack": True},
-    {**GROUP, "include_delivery_count": True},
-]
-NAMES = ["plain", "group", "auto_ack", "counting"]
 
 
 @pytest.fixture(params=KINDS)
@@ -78,7 +73,7 @@ def pending(client: Any, keys: list[str]) -> int:
     return sum(client.xpending(key, "g")["pending"] for key in keys)
 
 
-@pytest.mark.parametrize("options", MODES, ids=NAMES)
+@pytest.mark.parametrize("options", MODES, ids=MODE_NAMES)
 def test_streams_of_all_nodes(
     cluster: Cluster, keys: list[str], options: Any, iterate: Callable[..., Any]
 ) -> None:
@@ -102,7 +97,7 @@ def test_streams_of_all_nodes(
         assert pending(client, keys) == 0
 
 
-@pytest.mark.parametrize("options", MODES[:2], ids=NAMES[:2])
+@pytest.mark.parametrize("options", MODES[:2], ids=MODE_NAMES[:2])
 def test_it_ends_where_it_has_caught_up(
     cluster: Cluster, keys: list[str], options: Any, iterate: Callable[..., Any]
 ) -> None:
@@ -148,7 +143,7 @@ def test_a_group_takes_no_more_than_the_count(
         assert pending(client, keys) == before + count
 
 
-@pytest.mark.parametrize("options", MODES[:2], ids=NAMES[:2])
+@pytest.mark.parametrize("options", MODES[:2], ids=MODE_NAMES[:2])
 def test_an_entry_that_does_not_fit(
     cluster: Cluster, keys: list[str], options: Any, iterate: Callable[..., Any]
 ) -> None:
@@ -167,7 +162,7 @@ def test_an_entry_that_does_not_fit(
     assert by_key(found) == expected(keys, 3)
 
 
-@pytest.mark.parametrize("options", MODES, ids=NAMES)
+@pytest.mark.parametrize("options", MODES, ids=MODE_NAMES)
 def test_connections_cut_again_and_again(
     make_cluster: Callable[..., Cluster], keys: list[str], options: Any
 ) -> None:
@@ -212,7 +207,7 @@ def test_a_storm_of_cancellations_loses_nothing(cluster: Cluster, keys: list[str
     assert pending(client, keys) == 0
 
 
-@pytest.mark.parametrize("options", MODES[:2], ids=NAMES[:2])
+@pytest.mark.parametrize("options", MODES[:2], ids=MODE_NAMES[:2])
 def test_a_slot_that_moves_under_it(
     make_cluster: Callable[..., Cluster], keys: list[str], options: Any, iterate: Any
 ) -> None:
@@ -241,7 +236,7 @@ def test_a_slot_that_moves_under_it(
     assert by_key(found) == expected(keys, 9)
 
 
-@pytest.mark.parametrize("options", MODES[:2], ids=NAMES[:2])
+@pytest.mark.parametrize("options", MODES[:2], ids=MODE_NAMES[:2])
 def test_a_master_that_is_killed(
     make_cluster: Callable[..., Cluster], keys: list[str], options: Any
 ) -> None:

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 KINDS = ["sync", "async"]
 #: How long to wait for what is bound to come.
 PATIENCE = 30.0
+#: What iterators over streams are tried with: without a group, and with one in each way.
+GROUP = {"group": "g", "consumer": "c"}
+MODES: list[dict[str, Any]] = [
+    {},
+    GROUP,
+    {**GROUP, "auto_ack": True},
+    {**GROUP, "include_delivery_count": True},
+]
+MODE_NAMES = ["plain", "group", "auto_ack", "counting"]
 
 
 class Driven:
