@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import uuid
@@ -139,6 +140,17 @@ def cluster(own_servers: None) -> Iterator[Cluster]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """An authority, and files of the certificates that it gives out."""
     return Files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The warnings so far."""
+    caplog.set_level(logging.INFO, logger="polars_redis")
+
+    def warnings() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+    return warnings
 
 
 @pytest.fixture

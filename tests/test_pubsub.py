@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 import os
 import signal
 import time
@@ -543,17 +542,6 @@ def test_a_fork_subscribes_for_itself(redis_url: str, client: redis.Redis, chann
 
 
 # -- what breaks -------------------------------------------------------------
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The warnings so far."""
-    caplog.set_level(logging.INFO, logger="polars_redis")
-
-    def warnings() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-
-    return warnings
 
 
 def test_a_slow_reader_is_cut_and_told(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import re
 import time
@@ -44,17 +43,6 @@ def iter_pubsub(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 
 SHARDED: dict[str, Any] = {"sharded": True, "batch_timeout_ms": 0, "include_channel": True}
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The warnings so far."""
-    caplog.set_level(logging.INFO, logger="polars_redis")
-
-    def warnings() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-
-    return warnings
 
 
 def spublish(node: Server, channel: str, messages: Any) -> list[Any]:
